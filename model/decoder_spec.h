@@ -21,6 +21,7 @@ struct RopeSpec {
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
   int64_t original_max_position = 0;
+  bool operator==(const RopeSpec&) const = default;
 };
 
 struct AttentionSpec {

@@ -9,35 +9,13 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/dtype.h"
 #include "model/decoder_spec.h"
+#include "model/rank_shard.h"    // IWYU pragma: export
+#include "model/shard_memory.h"  // IWYU pragma: export
 
 namespace lockstep::model {
-
-/// [begin, end).
-struct Range {
-  int64_t begin = 0;
-  int64_t end = 0;
-  int64_t size() const { return end - begin; }
-  bool operator==(const Range&) const = default;
-};
-
-/// The part of the model that one rank of a TP x PP group holds.
-struct RankShard {
-  int tp_rank = 0;
-  int tp_size = 1;
-  int pp_stage = 0;
-  int pp_size = 1;
-  Range layers;
-  Range heads;
-  Range kv_heads;              // shared with other ranks when TP exceeds the KV heads
-  Range ffn;                   // columns of the MLP's intermediate size
-  Range vocab;                 // rows of embedding and head; equal slices but for the last
-  bool has_embedding = false;  // first stage
-  bool has_head = false;       // last stage
-};
 
 struct PlanRequest {
   int tp_size = 1;
@@ -73,19 +51,6 @@ struct ParallelPlan {
 /// Divides the model, or refuses with FailedPrecondition: the message names the rule, the numbers
 /// and the legal sizes ("TP 3 does not divide the 8 attention heads; legal: 1, 2, 4, 8").
 absl::StatusOr<ParallelPlan> MakeParallelPlan(const DecoderSpec& spec, const PlanRequest& request);
-
-/// The part of rank (pp_stage, tp_rank); the sizes must be legal.
-RankShard MakeShard(const DecoderSpec& spec, int tp_size, int pp_size, int tp_rank, int pp_stage);
-
-/// Bytes of the weights that the shard keeps in memory, norms in fp32, matrices in `dtype`, a tied
-/// head counted once.
-int64_t WeightBytes(const DecoderSpec& spec, const RankShard& shard, DType dtype);
-
-/// Bytes of keys and values that one token takes on this shard, all its layers together.
-int64_t KvBytesPerToken(const DecoderSpec& spec, const RankShard& shard, DType dtype);
-
-/// Upper bound of the activation memory for steps of `batch_tokens` rows, in bytes.
-int64_t ActivationBytes(const DecoderSpec& spec, const RankShard& shard, int64_t batch_tokens);
 
 /// The TP (PP) sizes that are legal for the model on their own, ascending.
 std::vector<int> LegalTpSizes(const DecoderSpec& spec);
