@@ -1,0 +1,161 @@
+// coordinatorctl: the command line of Lockstep. Declares the subcommands' flags and calls them.
+#include <iostream>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "coordinator/ctl/admin_client.h"
+#include "coordinator/ctl/generate_command.h"
+#include "coordinator/ctl/status_command.h"
+#include "coordinator/ctl/up_command.h"
+
+namespace lockstep::coordinator {
+namespace {
+
+/// Flags of `up` that only coordinatord reads: name, what it means. Their values are checked there.
+const std::vector<std::pair<std::string, std::string>>& CoordinatorFlags() {
+  static const auto& flags = *new std::vector<std::pair<std::string, std::string>>{
+      {"dtype", "arithmetic and key-value cache: bf16 or fp32 (default bf16)"},
+      {"load-format", "safetensors, or dummy for seeded random weights without any file"},
+      {"dummy-seed", "seed of --load-format=dummy"},
+      {"max-model-len",
+       "longest prompt and continuation together, in tokens (default the model's)"},
+      {"max-num-seqs", "most requests that run at once (default 32)"},
+      {"max-num-batched-tokens", "most tokens in one step (default 2048)"},
+      {"memory-fraction",
+       "share of the memory that weights and key-value cache may take (default 0.9)"},
+  };
+  return flags;
+}
+
+void AddCoordinatorOption(CLI::App* command, std::string* address) {
+  command->add_option("--coordinator", *address, "HOST:PORT of the coordinator")
+      ->envname("LOCKSTEP_COORDINATOR")
+      ->capture_default_str();
+}
+
+void AddUp(CLI::App& app, int* exit_status) {
+  CLI::App* up = app.add_subcommand("up", "Start a cluster on this machine and watch over it");
+  auto options = std::make_shared<UpOptions>();
+  auto model = std::make_shared<std::string>();
+  auto allow_cross_node_tp = std::make_shared<bool>(false);
+  auto passed_on = std::make_shared<std::map<std::string, std::string>>();
+  up->add_option("--model", *model,
+                 "directory of a Hugging Face model, or org/name in the local Hugging Face cache")
+      ->required();
+  up->add_option("--tp,--tensor-parallel-size", options->tp, "ranks that split every weight matrix")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  up->add_option("--pp,--pipeline-parallel-size", options->pp, "stages that split the layers")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  up->add_option("--nodes", options->nodes,
+                 "node names to spread the ranks over (TCP between them)")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  up->add_option("--listen", options->listen, "HOST:PORT of gRPC; port 0 takes a free one")
+      ->capture_default_str();
+  up->add_option("--log-dir", options->log_dir, "where the logs go (default: a new directory)");
+  up->add_flag("--allow-cross-node-tp", *allow_cross_node_tp,
+               "let a tensor-parallel group span nodes, at the price of slower all-reduces");
+  for (const auto& [name, help] : CoordinatorFlags()) {
+    up->add_option("--" + name, (*passed_on)[name], help);
+  }
+  up->callback([=] {
+    options->coordinator_arguments = {absl::StrCat("--model=", *model)};
+    if (*allow_cross_node_tp) options->coordinator_arguments.push_back("--allow-cross-node-tp");
+    for (const auto& [name, value] : *passed_on) {
+      if (!value.empty()) {
+        options->coordinator_arguments.push_back(absl::StrCat("--", name, "=", value));
+      }
+    }
+    *exit_status = RunUp(*options);
+  });
+}
+
+void AddStatus(CLI::App& app, int* exit_status) {
+  CLI::App* status = app.add_subcommand("status", "Show epoch, plan and what every rank is doing");
+  auto options = std::make_shared<StatusOptions>();
+  options->coordinator = DefaultCoordinatorAddress();
+  AddCoordinatorOption(status, &options->coordinator);
+  status->add_flag("--json", options->json, "one JSON object");
+  status->add_flag("--watch", options->watch, "again every second");
+  status->callback([=] { *exit_status = RunStatus(*options); });
+}
+
+struct GenerateFlags {
+  std::string prompt;
+  std::vector<int32_t> token_ids;
+  std::optional<double> temperature, top_p;
+  std::optional<int32_t> top_k, max_tokens;
+  std::optional<uint64_t> seed;
+  bool ignore_eos = false, logprobs = false, prompt_logprobs = false;
+};
+
+v1::GenerateRequest MakeRequest(const GenerateFlags& flags) {
+  v1::GenerateRequest request;
+  if (flags.token_ids.empty()) {
+    request.set_text(flags.prompt);
+  } else {
+    request.mutable_tokens()->mutable_ids()->Add(flags.token_ids.begin(), flags.token_ids.end());
+  }
+  v1::SamplingParams* sampling = request.mutable_sampling();
+  if (flags.temperature) sampling->set_temperature(*flags.temperature);
+  if (flags.top_p) sampling->set_top_p(*flags.top_p);
+  if (flags.top_k) sampling->set_top_k(*flags.top_k);
+  if (flags.seed) sampling->set_seed(*flags.seed);
+  if (flags.max_tokens) request.set_max_tokens(*flags.max_tokens);
+  if (flags.ignore_eos) request.set_ignore_eos(true);
+  if (flags.logprobs) request.set_logprobs(true);
+  if (flags.prompt_logprobs) request.set_prompt_logprobs(true);
+  return request;
+}
+
+void AddGenerate(CLI::App& app, int* exit_status) {
+  CLI::App* generate = app.add_subcommand("generate", "Stream the continuation of a prompt");
+  auto options = std::make_shared<GenerateOptions>();
+  auto flags = std::make_shared<GenerateFlags>();
+  options->coordinator = DefaultCoordinatorAddress();
+  AddCoordinatorOption(generate, &options->coordinator);
+  generate->add_option("prompt", flags->prompt, "text to go on from (may be empty)");
+  generate->add_option("--token-ids", flags->token_ids, "the prompt as token ids instead of text")
+      ->delimiter(',');
+  generate->add_option("--temperature", flags->temperature, "0 is greedy (default: the model's)");
+  generate->add_option("--top-p", flags->top_p, "keep the most probable tokens up to this sum");
+  generate->add_option("--top-k", flags->top_k, "keep the k most probable tokens; 0 keeps all");
+  generate->add_option("--max-tokens", flags->max_tokens, "most tokens to generate");
+  generate->add_option("--seed", flags->seed, "same seed, same tokens, whatever the plan");
+  generate->add_flag("--ignore-eos", flags->ignore_eos, "go on past the model's end tokens");
+  generate->add_flag("--logprobs", flags->logprobs, "with --json: of generated tokens");
+  generate->add_flag("--prompt-logprobs", flags->prompt_logprobs, "with --json: of prompt tokens");
+  generate->add_flag("--echo", options->echo, "print the prompt before the continuation");
+  generate->add_flag("--json", options->json, "one JSON object a message instead of the text");
+  generate->callback([=] {
+    options->request = MakeRequest(*flags);
+    *exit_status = RunGenerate(*options);
+  });
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Plans, starts, shows and drives a Lockstep cluster.", "coordinatorctl");
+  app.require_subcommand(1);
+  int exit_status = 0;
+  AddUp(app, &exit_status);
+  AddStatus(app, &exit_status);
+  AddGenerate(app, &exit_status);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // --help comes this way too; `exit` prints what is due and chooses the status.
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return exit_status;
+}
+
+}  // namespace
+}  // namespace lockstep::coordinator
+
+int main(int argc, char** argv) { return lockstep::coordinator::Main(argc, argv); }
