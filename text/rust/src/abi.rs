@@ -1,9 +1,10 @@
 //! What every function of the ABI shares: owned strings, status codes, borrowed byte ranges, and
 //! the guard that turns an error or a panic into a code and a message.
 
-use std::any::Any;
+use std::cell::RefCell;
 use std::fmt::Display;
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{catch_unwind, set_hook, take_hook, AssertUnwindSafe};
+use std::sync::Once;
 
 /// How a call ended. The numbers are part of the ABI (`lockstep_text.h`).
 #[repr(C)]
@@ -66,6 +67,35 @@ impl LtIds {
     }
 }
 
+thread_local! {
+    /// What the panic said that this thread is catching; `None` while it catches none.
+    static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs `body` and turns a panic into its message and place. Unlike `catch_unwind` alone it prints
+/// nothing: the message goes to the caller, who knows what was asked.
+pub fn catching<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let loud = take_hook();
+        set_hook(Box::new(move |info| {
+            let text = info.to_string().replace('\n', " ");
+            match CAUGHT.with(|caught| caught.borrow_mut().as_mut().map(|slot| *slot = text)) {
+                Some(()) => {}
+                None => loud(info),
+            }
+        }));
+    });
+    let outer = CAUGHT.replace(Some(String::new()));
+    let result = catch_unwind(AssertUnwindSafe(body));
+    let message = CAUGHT.replace(outer).unwrap_or_default();
+    result.map_err(|payload| {
+        // The payload's own destructor may panic as well, outside of the guard.
+        std::mem::forget(payload);
+        message
+    })
+}
+
 /// Runs `body`, writes its result to `out` or its failure to `error`, and returns the code.
 ///
 /// # Safety
@@ -75,13 +105,16 @@ pub unsafe fn guarded<T>(
     error: *mut LtString,
     body: impl FnOnce() -> Result<T, Failure>,
 ) -> Code {
-    let failure = match catch_unwind(AssertUnwindSafe(body)) {
+    let failure = match catching(body) {
         Ok(Ok(value)) => {
             out.write(value);
             return Code::Ok;
         }
         Ok(Err(failure)) => failure,
-        Err(payload) => Failure { code: Code::Panic, message: panic_message(payload.as_ref()) },
+        Err(message) => Failure {
+            code: Code::Panic,
+            message: format!("a defect in the text library: {message}"),
+        },
     };
     error.write(LtString::from_bytes(failure.message.into_bytes()));
     failure.code
@@ -89,19 +122,7 @@ pub unsafe fn guarded<T>(
 
 /// Runs a destructor; one that panics leaks what it had not freed yet.
 pub fn guarded_drop(body: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(body)) {
-        // The payload's own destructor may panic as well, outside of the guard.
-        std::mem::forget(payload);
-    }
-}
-
-fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let what = payload
-        .downcast_ref::<&str>()
-        .map(|text| text.to_string())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_string());
-    format!("a panic inside the text library: {what}")
+    let _ = catching(body);
 }
 
 /// The bytes `[data, data + size)` as UTF-8; `what` names them in the error.

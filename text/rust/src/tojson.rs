@@ -1,7 +1,7 @@
 //! The `tojson` filter as Transformers defines it for chat templates: Python's `json.dumps` with
 //! `ensure_ascii`, `indent`, `separators` and `sort_keys`, and without HTML escapes.
 
-use minijinja::value::{from_args, Kwargs, Value, ValueKind};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use std::fmt::Write;
 
@@ -15,9 +15,13 @@ struct Style {
 }
 
 /// The filter: `value | tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
-pub fn tojson(state: &State, value: &Value, args: &[Value]) -> Result<Value, Error> {
-    let (positional, kwargs): (&[Value], Kwargs) = from_args(args)?;
-    let style = Style::from_arguments(positional, &kwargs)?;
+pub fn tojson(
+    state: &State,
+    value: &Value,
+    positional: Rest<Value>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
+    let style = Style::from_arguments(&positional, &kwargs)?;
     let mut out = String::new();
     write_value(&mut out, value, &style, 0)?;
     // The engine charges for the result; this charges for having walked the value.

@@ -1,7 +1,8 @@
 //! Loading, encoding and decoding with Hugging Face's `tokenizers`, as Transformers does it:
 //! truncation and padding off, added tokens of `tokenizer_config.json` included.
 
-use crate::abi::{guarded, guarded_drop, utf8, Code, Failure, LtIds, LtString};
+use crate::abi::{catching, guarded, guarded_drop, utf8, Code, Failure, LtIds, LtString};
+use serde::de::IgnoredAny;
 use serde_json::Value as Json;
 use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
 
@@ -28,7 +29,7 @@ pub enum TokenKind {
 
 impl LtTokenizer {
     fn load(tokenizer_json: &str, config_json: &str) -> Result<Self, Failure> {
-        let mut tokenizer: Tokenizer = tokenizer_json.parse().map_err(Failure::invalid)?;
+        let mut tokenizer = parse(tokenizer_json)?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(Failure::invalid)?;
         if !config_json.is_empty() {
@@ -57,6 +58,15 @@ impl LtTokenizer {
             TokenKind::Text
         }
     }
+}
+
+/// The library panics on some malformed files; that is the file's fault, not a defect.
+fn parse(json: &str) -> Result<Tokenizer, Failure> {
+    serde_json::from_str::<IgnoredAny>(json)
+        .map_err(|error| Failure::invalid(format!("it is not valid JSON: {error}")))?;
+    catching(|| json.parse::<Tokenizer>())
+        .map_err(|panic| Failure::invalid(format!("its content makes no tokenizer: {panic}")))?
+        .map_err(|error| Failure::invalid(format!("its content makes no tokenizer: {error}")))
 }
 
 fn has_byte_fallback(decoder: &DecoderWrapper) -> bool {
