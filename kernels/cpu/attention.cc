@@ -1,0 +1,131 @@
+// Cuts attention into tasks and shares them out; writes keys and values into the cache.
+#include "kernels/attention.h"
+
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "glog/logging.h"
+#include "kernels/cpu/attention_kernels.h"
+#include "kernels/cpu/scratch.h"
+
+namespace lockstep::kernels {
+namespace {
+
+// Token-times-query pairs worth waking another thread for: some ten microseconds of work.
+constexpr int64_t kWorkToShare = 16384;
+
+template <typename T>
+T FromFloat(float value);
+template <>
+float FromFloat<float>(float value) {
+  return value;
+}
+template <>
+uint16_t FromFloat<uint16_t>(float value) {
+  return FloatToBf16(value);
+}
+
+// One row into slot `slot` of one block: keys as [kv_head][head_dim][slot], values as
+// [kv_head][slot][head_dim].
+template <typename T>
+void StoreRow(const float* key, const float* value, const KvLayout& layout, int slot, T* key_block,
+              T* value_block) {
+  int head_dim = layout.head_dim;
+  for (int head = 0; head < layout.kv_heads; ++head) {
+    T* key_to = key_block + head * head_dim * kBlockTokens + slot;
+    T* value_to = value_block + (head * kBlockTokens + slot) * head_dim;
+    for (int i = 0; i < head_dim; ++i) {
+      key_to[i * kBlockTokens] = FromFloat<T>(key[head * head_dim + i]);
+      value_to[i] = FromFloat<T>(value[head * head_dim + i]);
+    }
+  }
+}
+
+void StoreSequence(ConstMatrix keys, ConstMatrix values, const SequenceRows& sequence,
+                   const KvLayout& layout, KvLayer layer, ThreadPool& pool) {
+  pool.ParallelFor(sequence.rows, /*grain=*/64, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      int64_t position = sequence.first_position + r;
+      int64_t offset = sequence.block_table[position / kBlockTokens] * layout.block_bytes();
+      int slot = static_cast<int>(position % kBlockTokens);
+      const float* key = keys.row(sequence.first_row + r);
+      const float* value = values.row(sequence.first_row + r);
+      if (layout.dtype == DType::kF32) {
+        StoreRow(key, value, layout, slot, reinterpret_cast<float*>(layer.keys + offset),
+                 reinterpret_cast<float*>(layer.values + offset));
+      } else {
+        StoreRow(key, value, layout, slot, reinterpret_cast<uint16_t*>(layer.keys + offset),
+                 reinterpret_cast<uint16_t*>(layer.values + offset));
+      }
+    }
+  });
+}
+
+// All tasks of a step, the longest contexts first, so that the shares come out even.
+std::vector<cpu::AttentionTask> MakeTasks(ConstMatrix q, std::span<const SequenceRows> sequences,
+                                          const KvLayout& layout, float scale, Matrix out) {
+  int heads = static_cast<int>(q.cols / layout.head_dim);
+  int group = heads / layout.kv_heads;
+  int64_t rows_per_task = std::max(1, cpu::kMaxQueries / group);
+  std::vector<cpu::AttentionTask> tasks;
+  for (const SequenceRows& sequence : sequences) {
+    for (int64_t row = 0; row < sequence.rows; row += rows_per_task) {
+      for (int head = 0; head < layout.kv_heads; ++head) {
+        tasks.push_back({.q = q,
+                         .out = out,
+                         .sequence = &sequence,
+                         .row_begin = row,
+                         .row_end = std::min(sequence.rows, row + rows_per_task),
+                         .kv_head = head,
+                         .group = group,
+                         .scale = scale});
+      }
+    }
+  }
+  auto context = [](const cpu::AttentionTask& task) {
+    return task.sequence->first_position + task.row_end;
+  };
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [&](const auto& a, const auto& b) { return context(a) > context(b); });
+  return tasks;
+}
+
+int64_t Work(std::span<const cpu::AttentionTask> tasks) {
+  int64_t work = 0;
+  for (const cpu::AttentionTask& task : tasks) {
+    work += (task.sequence->first_position + task.row_end) * (task.row_end - task.row_begin) *
+            task.group;
+  }
+  return work;
+}
+
+}  // namespace
+
+void StoreKv(ConstMatrix keys, ConstMatrix values, std::span<const SequenceRows> sequences,
+             const KvLayout& layout, KvLayer layer, ThreadPool& pool) {
+  for (const SequenceRows& sequence : sequences) {
+    StoreSequence(keys, values, sequence, layout, layer, pool);
+  }
+}
+
+void PagedAttention(ConstMatrix q, std::span<const SequenceRows> sequences, const KvLayout& layout,
+                    KvLayer layer, float scale, Matrix out, ThreadPool& pool) {
+  int64_t heads = q.cols / layout.head_dim;
+  CHECK_EQ(heads % layout.kv_heads, 0);
+  CHECK_LE(heads / layout.kv_heads, cpu::kMaxQueries);
+  std::vector<cpu::AttentionTask> tasks = MakeTasks(q, sequences, layout, scale, out);
+  std::atomic<size_t> next{0};
+  auto take_tasks = [&](int /*member*/) {
+    thread_local cpu::Scratch scratch;
+    float* memory = scratch.Get(cpu::AttentionScratchFloats(layout.head_dim) *
+                                static_cast<int64_t>(sizeof(float)));
+    for (size_t i = next++; i < tasks.size(); i = next++) {
+      cpu::AttendTask(tasks[i], layout, layer, memory);
+    }
+  };
+  if (Work(tasks) < kWorkToShare) return take_tasks(0);
+  pool.Run(take_tasks);
+}
+
+}  // namespace lockstep::kernels

@@ -1,0 +1,101 @@
+// OwnMatrix: panels in huge pages, x packed into row tiles, units shared out over the pool.
+#include "kernels/cpu/own_product.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "glog/logging.h"
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/cpu/panels.h"
+#include "kernels/cpu/product_kernels.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/memory.h"
+
+namespace lockstep::kernels::cpu {
+namespace {
+
+// Rows multiplied at once; bounds the packed copy of x.
+constexpr int64_t kRowChunk = 512;
+// Below this many elements of x packing on one thread is quicker than waking the others.
+constexpr int64_t kPackGrain = 32768;
+
+class OwnMatrix : public PackedMatrix {
+ public:
+  OwnMatrix(int64_t out_features, int64_t in_features, DType storage, HugeBuffer buffer)
+      : PackedMatrix(out_features, in_features, storage), buffer_(std::move(buffer)) {
+    panels_ = {buffer_.data(), out_features, in_features, storage};
+  }
+
+  int64_t bytes() const override { return buffer_.mapped_bytes(); }
+
+  absl::Status PackRows(int64_t out_begin, const WeightRows& rows, ThreadPool& pool) override {
+    if (rows.cols != in_features() || out_begin < 0 || rows.rows < 0 ||
+        out_begin + rows.rows > out_features()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("rows [", out_begin, ", ", out_begin + rows.rows, ") x ", rows.cols,
+                       " columns do not fit a weight of ", out_features(), " x ", in_features()));
+    }
+    return PackIntoPanels(rows, out_begin, panels_, buffer_.data(), pool);
+  }
+
+  absl::Status Finish(ThreadPool& /*pool*/) override { return absl::OkStatus(); }
+
+  void ReadRow(int64_t out_index, float* dst) const override {
+    const std::byte* panel = panels_.panel(out_index / kPanelWidth);
+    int64_t slot = SlotOfLane(static_cast<int>(out_index % kPanelWidth), storage());
+    for (int64_t k = 0; k < in_features(); ++k) {
+      dst[k] = LoadElement(panel, storage(), k * kPanelWidth + slot);
+    }
+  }
+
+  void Product(ConstMatrix x, Matrix y, ThreadPool& pool) const override {
+    CHECK_EQ(x.cols, in_features());
+    CHECK_EQ(y.cols, out_features());
+    CHECK_EQ(x.rows, y.rows);
+    for (int64_t r = 0; r < x.rows; r += kRowChunk) {
+      int64_t end = std::min(x.rows, r + kRowChunk);
+      ProductOfChunk(x.RowRange(r, end), y.RowRange(r, end), pool);
+    }
+  }
+
+ private:
+  void ProductOfChunk(ConstMatrix x, Matrix y, ThreadPool& pool) const {
+    int64_t max_rows = MaxTileRows();
+    RowTiles tiles = {x.rows, (x.rows + max_rows - 1) / max_rows};
+    ProductJob job = {panels_, PackX(x, tiles, pool), tiles, y};
+    pool.ParallelFor(panels_.count() * tiles.tiles, 1,
+                     [&](int64_t begin, int64_t end) { MultiplyUnits(job, begin, end); });
+  }
+
+  // x as tiles: itself when it is one row, else a copy in the calling thread's scratch.
+  const float* PackX(ConstMatrix x, const RowTiles& tiles, ThreadPool& pool) const {
+    if (x.rows == 1) return x.data;
+    thread_local Scratch scratch;
+    float* packed = scratch.Get(x.rows * x.cols * static_cast<int64_t>(sizeof(float)));
+    int64_t grain = std::max<int64_t>(1, kPackGrain * tiles.tiles / (x.rows * x.cols));
+    pool.ParallelFor(tiles.tiles, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        int64_t first = tiles.begin(t);
+        PackTile(x.row(first), x.stride, tiles.size(t), x.cols, packed + first * x.cols);
+      }
+    });
+    return packed;
+  }
+
+  HugeBuffer buffer_;
+  Panels panels_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PackedMatrix>> CreateOwnMatrix(int64_t out_features,
+                                                              int64_t in_features, DType storage) {
+  Panels panels = {nullptr, out_features, in_features, storage};
+  LOCKSTEP_ASSIGN_OR_RETURN(HugeBuffer buffer, HugeBuffer::Allocate(panels.bytes()));
+  return std::make_unique<OwnMatrix>(out_features, in_features, storage, std::move(buffer));
+}
+
+}  // namespace lockstep::kernels::cpu
