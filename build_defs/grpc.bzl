@@ -15,13 +15,16 @@ def cc_grpc_library(name, src, deps = []):
         name = name + "_proto",
         srcs = [src] + [dep + "_proto" for dep in deps],
     )
+    package = native.package_name()
     native.genrule(
         name = name + "_gen",
         srcs = [":" + name + "_proto"],
         outs = sources + headers,
+        # Generated headers include each other by their path below proto/; like all others they
+        # should be found by their path in the workspace.
         cmd = "protoc -Iproto --cpp_out=$(GENDIR)/proto --grpc_out=$(GENDIR)/proto " +
-              "--plugin=protoc-gen-grpc=/usr/bin/grpc_cpp_plugin proto/%s/%s" % (native.package_name()[len("proto/"):], src),
-        tools = [],
+              "--plugin=protoc-gen-grpc=/usr/bin/grpc_cpp_plugin %s/%s && " % (package, src) +
+              "sed -i 's|#include \"%s/|#include \"%s/|' $(OUTS)" % (package[len("proto/"):], package),
     )
     native.cc_library(
         name = name,
@@ -29,6 +32,5 @@ def cc_grpc_library(name, src, deps = []):
         hdrs = headers,
         # Generated code is not ours to mend.
         copts = ["-w"],
-        includes = ["../.."],
         deps = deps + ["//third_party:grpc"],
     )
