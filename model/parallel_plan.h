@@ -5,30 +5,17 @@
 #define LOCKSTEP_MODEL_PARALLEL_PLAN_H_
 
 #include <cstdint>
-#include <optional>
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "base/dtype.h"
 #include "model/decoder_spec.h"
+#include "model/plan_memory.h"   // IWYU pragma: export
+#include "model/plan_request.h"  // IWYU pragma: export
+#include "model/plan_rules.h"    // IWYU pragma: export
 #include "model/rank_shard.h"    // IWYU pragma: export
 #include "model/shard_memory.h"  // IWYU pragma: export
 
 namespace lockstep::model {
-
-struct PlanRequest {
-  int tp_size = 1;
-  int pp_size = 1;
-  int devices_per_node = 0;  // 0: not known, one node is assumed large enough
-  bool allow_cross_node_tp = false;
-  std::optional<int64_t> device_memory_bytes;  // per device; nullopt: not checked
-  double memory_fraction = 0.9;                // of device memory that Lockstep may use
-  int64_t context_tokens = 0;                  // per sequence; 0: the model's max_position
-  int concurrency = 1;                         // sequences of that length that should fit at once
-  int64_t batch_tokens = 2048;                 // rows of the largest step, for the activations
-  DType dtype = DType::kBF16;
-};
 
 struct RankPlan {
   int rank = 0;  // pp_stage * tp_size + tp_rank
@@ -44,17 +31,19 @@ struct RankPlan {
 
 struct ParallelPlan {
   PlanRequest request;
-  int64_t context_tokens = 0;   // resolved
+  int64_t context_tokens = 0;  // resolved
+  int64_t blocks_wanted = 0;   // by `concurrency` sequences of that context
+  int64_t kv_blocks = 0;       // of the pool, the same on every rank; at least those wanted
+  int num_nodes = 1;
   std::vector<RankPlan> ranks;  // by rank
 };
 
 /// Divides the model, or refuses with FailedPrecondition: the message names the rule, the numbers
-/// and the legal sizes ("TP 3 does not divide the 8 attention heads; legal: 1, 2, 4, 8").
+/// and the legal sizes ("TP 3 does not divide the 8 attention heads; legal TP sizes: 1, 2, 4, 8").
+/// InvalidArgument for numbers out of range. Where the devices of a node are known, as many whole
+/// TP groups are placed on each as fit (a larger group takes whole nodes), so that no group
+/// straddles a border that it need not cross.
 absl::StatusOr<ParallelPlan> MakeParallelPlan(const DecoderSpec& spec, const PlanRequest& request);
-
-/// The TP (PP) sizes that are legal for the model on their own, ascending.
-std::vector<int> LegalTpSizes(const DecoderSpec& spec);
-std::vector<int> LegalPpSizes(const DecoderSpec& spec);
 
 }  // namespace lockstep::model
 
