@@ -58,8 +58,9 @@ class Collective {
   virtual int64_t wait_ns() const = 0;
 };
 
-/// A communicator in the making. The rendezvous is three steps: every rank makes one and publishes
-/// its address(); somebody (the coordinator) hands all addresses to all; every rank Connects.
+/// A communicator in the making. May be destroyed before or after the Collective that it made. The
+/// rendezvous is three steps: every rank makes one and publishes its address(); somebody (the
+/// coordinator) hands all addresses to all; every rank Connects.
 class CollectiveSetup {
  public:
   virtual ~CollectiveSetup() = default;
@@ -69,7 +70,8 @@ class CollectiveSetup {
   /// (DeadlineExceeded, naming the ranks that are missing) or Abort is called.
   virtual absl::StatusOr<std::unique_ptr<Collective>> Connect(
       std::span<const std::string> addresses, absl::Time deadline) = 0;
-  /// Makes a Connect under way fail with Aborted. Thread-safe, idempotent.
+  /// Makes a Connect under way fail with Aborted, and aborts the Collective that Connect has made,
+  /// so that an Abort which races with the end of Connect is not lost. Thread-safe, idempotent.
   virtual void Abort(std::string_view reason) = 0;
 };
 
@@ -81,7 +83,9 @@ struct GroupMember {
   int size = 1;
 };
 
-/// Ranks that share /dev/shm. `addend_capacity` is the largest count that Addend will be asked for.
+/// Ranks that share /dev/shm. `addend_capacity` is the largest count that Addend will be asked for;
+/// the rank takes eight bytes of /dev/shm for each, and 128 KiB for each peer. ResourceExhausted if
+/// /dev/shm is too small, with what was asked and what is free.
 absl::StatusOr<std::unique_ptr<CollectiveSetup>> MakeShmSetup(const GroupMember& member,
                                                               int64_t addend_capacity);
 /// Ranks anywhere, over TCP. Listens at once on `interface_address` ("10.0.0.1", "127.0.0.1",
