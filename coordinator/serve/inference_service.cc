@@ -1,0 +1,91 @@
+// The methods of InferenceService; the stream of Generate is generate_stream.cc.
+#include "coordinator/serve/inference_service.h"
+
+#include <chrono>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/grpc_status.h"
+#include "coordinator/serve/generate_stream.h"
+#include "coordinator/serve/request_check.h"
+
+namespace lockstep::coordinator {
+namespace {
+
+/// A call that was refused before it began.
+class RefusedStream final : public grpc::ServerWriteReactor<v1::GenerateResponse> {
+ public:
+  explicit RefusedStream(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
+  void OnDone() override { delete this; }
+};
+
+absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
+  const std::chrono::system_clock::time_point deadline = context.deadline();
+  return deadline == std::chrono::system_clock::time_point::max() ? absl::InfiniteFuture()
+                                                                  : absl::FromChrono(deadline);
+}
+
+grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context,
+                                      const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+}  // namespace
+
+InferenceService::InferenceService(ServedModel model, const text::Tokenizer& tokenizer,
+                                   Engine& engine)
+    : model_(std::move(model)), tokenizer_(tokenizer), engine_(engine) {}
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(
+    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
+  absl::StatusOr<EngineRequest> checked = CheckGenerateRequest(*request, model_, tokenizer_);
+  if (!checked.ok()) return new RefusedStream(checked.status());
+  checked->deadline = DeadlineOf(*context);
+  const bool skip_special_tokens =
+      !request->has_skip_special_tokens() || request->skip_special_tokens();
+  return GenerateStream::Start(*std::move(checked), skip_special_tokens, tokenizer_, engine_);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
+                                                     const v1::TokenizeRequest* request,
+                                                     v1::TokenizeResponse* response) {
+  const bool add_special_tokens =
+      !request->has_add_special_tokens() || request->add_special_tokens();
+  absl::StatusOr<std::vector<int32_t>> ids = tokenizer_.Encode(request->text(), add_special_tokens);
+  if (ids.ok()) response->mutable_token_ids()->Add(ids->begin(), ids->end());
+  return FinishUnary(context, ids.status());
+}
+
+grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
+                                                       const v1::DetokenizeRequest* request,
+                                                       v1::DetokenizeResponse* response) {
+  const bool skip_special_tokens =
+      !request->has_skip_special_tokens() || request->skip_special_tokens();
+  const std::span<const int32_t> ids(request->token_ids().data(), request->token_ids().size());
+  absl::Status status = CheckTokenIds(ids, model_.vocab_size, "token_ids");
+  if (!status.ok()) return FinishUnary(context, status);
+  absl::StatusOr<std::string> text = tokenizer_.Decode(ids, skip_special_tokens);
+  if (text.ok()) response->set_text(*std::move(text));
+  return FinishUnary(context, text.status());
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* context,
+                                                     const v1::GetModelRequest* request,
+                                                     v1::GetModelResponse* response) {
+  response->set_name(model_.name);
+  response->set_architecture(model_.architecture);
+  response->set_context_tokens(model_.context_tokens);
+  response->set_vocab_size(model_.vocab_size);
+  const std::vector<int32_t>& eos = model_.defaults.eos_token_ids;
+  response->mutable_eos_token_ids()->Add(eos.begin(), eos.end());
+  return FinishUnary(context, absl::OkStatus());
+}
+
+}  // namespace lockstep::coordinator
