@@ -1,0 +1,42 @@
+# Shared by the scripts of tools/: numbered steps that tell their time, and the environment that
+# cargo and Bazel expect. Sourced, with the repository's root as the working directory.
+
+STEP=0
+STEPS=0
+BAZEL=${BAZEL:-bazel}
+
+export HOME=${HOME:-/root}
+export USER=${USER:-$(id -un)}
+# Debian's own cargo lies in /usr/bin; rustup's, if any, goes first.
+PATH=$HOME/.cargo/bin:$PATH
+export CARGO_TARGET_DIR=$PWD/.build/rust
+
+# step TITLE: says that the next step begins. STEPS is how many there will be.
+step() {
+  STEP=$((STEP + 1))
+  STEP_TITLE=$1
+  STEP_START=$EPOCHREALTIME
+  echo "[$STEP/$STEPS] $STEP_TITLE"
+}
+
+# step_done [WORDS]: says how the step ended and what it took.
+step_done() {
+  local seconds
+  seconds=$(awk -v a="$STEP_START" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+  echo "[$STEP/$STEPS] ${1:-done} (${seconds} s)"
+}
+
+# fail WORDS: ends the script with an error.
+fail() {
+  echo "$(basename "$0"): $*" >&2
+  exit 1
+}
+
+# Bazel with few words where nobody watches a terminal.
+bazel_quietly() {
+  local command=$1
+  shift
+  local flags=()
+  [ -t 2 ] || flags=(--color=no --curses=no --show_progress_rate_limit=20 --noshow_loading_progress)
+  "$BAZEL" "$command" "${flags[@]}" "$@"
+}
