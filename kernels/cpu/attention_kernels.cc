@@ -21,17 +21,17 @@ namespace lockstep::kernels::cpu {
 
 // Tokens per step of the online softmax. Chunks begin at multiples of it, so that the order of a
 // row's additions depends on its position alone.
-constexpr int kChunk = 64;
+constexpr int kTokens = 64;
 // Scores of one query vector lie this far apart: a chunk, and a cache line against aliasing.
-constexpr int kScoreStride = kChunk + 16;
+constexpr int kScoreStride = kTokens + 16;
 
 constexpr int PaddedDim(int head_dim) { return (head_dim + 31) / 32 * 32; }
 
 // The parts of a task's scratch, in floats.
 struct AttentionScratch {
   float* q;        // [tiles][head_dim][rows of the tile], scaled
-  float* keys;     // [kChunk / 32][head_dim][32]
-  float* values;   // [padded_dim / 32][kChunk][32]
+  float* keys;     // [kTokens / 32][head_dim][32]
+  float* values;   // [padded_dim / 32][kTokens][32]
   float* scores;   // [kMaxQueries][kScoreStride]
   float* sums;     // [kMaxQueries][padded_dim]: weighted values so far
   float* largest;  // [kMaxQueries]: the largest score so far
@@ -42,8 +42,8 @@ struct AttentionScratch {
     int padded = PaddedDim(head_dim);
     q = base;
     keys = q + kMaxQueries * padded;
-    values = keys + kChunk * padded;
-    scores = values + kChunk * padded;
+    values = keys + kTokens * padded;
+    scores = values + kTokens * padded;
     sums = scores + kMaxQueries * kScoreStride;
     largest = sums + kMaxQueries * padded;
     weights = largest + kMaxQueries;
@@ -57,33 +57,6 @@ struct AttentionScratch {
 HWY_BEFORE_NAMESPACE();
 namespace lockstep::kernels::cpu {
 namespace HWY_NAMESPACE {
-
-struct TileArguments {
-  const float* x;
-  const float* panels;
-  int64_t depth;
-  float* y;
-  int64_t y_stride;
-  bool accumulate;
-};
-
-template <int R, int kXStride>
-HWY_NOINLINE void RunAttentionTile(const TileArguments& a) {
-  Tile<R, 1, kXStride, 0, float>(a.x, a.panels, 0, a.depth, a.y, a.y_stride, a.accumulate);
-}
-
-template <int kXStride, int... kRowsMinus1>
-HWY_INLINE void RunTileRows(int rows, const TileArguments& arguments,
-                            std::integer_sequence<int, kRowsMinus1...>) {
-  using Function = void (*)(const TileArguments&);
-  static constexpr Function kTable[] = {&RunAttentionTile<kRowsMinus1 + 1, kXStride>...};
-  kTable[rows - 1](arguments);
-}
-
-template <int kXStride>
-HWY_INLINE void RunTile(int rows, const TileArguments& arguments) {
-  RunTileRows<kXStride>(rows, arguments, std::make_integer_sequence<int, kMaxRows>());
-}
 
 // Sixteen elements of the cache as fp32.
 HWY_INLINE void Copy16(const float* from, float* to) {
@@ -129,8 +102,8 @@ class ChunkLoader {
     for (int t = 0; t < kBlockTokens; ++t, from += head_dim) {
       float* to = scratch_.values + (at + t) * 32;
       int i = 0;
-      for (; i + 16 <= head_dim; i += 16) Copy16(from + i, to + (i / 32) * kChunk * 32 + i % 32);
-      for (; i < head_dim; ++i) to[(i / 32) * kChunk * 32 + i % 32] = ToFloat(from[i]);
+      for (; i + 16 <= head_dim; i += 16) Copy16(from + i, to + (i / 32) * kTokens * 32 + i % 32);
+      for (; i < head_dim; ++i) to[(i / 32) * kTokens * 32 + i % 32] = ToFloat(from[i]);
     }
   }
 
@@ -149,10 +122,10 @@ HWY_INLINE void SoftmaxStep(float* scores, int64_t visible, float& largest, floa
                             float* sums, int padded_dim) {
   const F32 d;
   const VF none = hn::Set(d, -std::numeric_limits<float>::infinity());
-  VF s[kChunk / kLanes];
+  VF s[kTokens / kLanes];
   VF top = none;
 #pragma GCC unroll 16
-  for (int v = 0; v < kChunk / kLanes; ++v) {
+  for (int v = 0; v < kTokens / kLanes; ++v) {
     const auto hidden = hn::Ge(hn::Iota(d, static_cast<float>(v * kLanes)),
                                hn::Set(d, static_cast<float>(visible)));
     s[v] = hn::IfThenElse(hidden, none, hn::Load(d, scores + v * kLanes));
@@ -161,7 +134,7 @@ HWY_INLINE void SoftmaxStep(float* scores, int64_t visible, float& largest, floa
   float new_largest = std::max(largest, hn::GetLane(hn::MaxOfLanes(d, top)));
   VF total = hn::Zero(d);
 #pragma GCC unroll 16
-  for (int v = 0; v < kChunk / kLanes; ++v) {
+  for (int v = 0; v < kTokens / kLanes; ++v) {
     s[v] = hn::Exp(d, hn::Sub(s[v], hn::Set(d, new_largest)));
     hn::Store(s[v], d, scores + v * kLanes);
     total = hn::Add(total, s[v]);
@@ -175,7 +148,7 @@ HWY_INLINE void SoftmaxStep(float* scores, int64_t visible, float& largest, floa
 }
 
 HWY_INLINE void HideAll(float* scores) {
-  for (int v = 0; v < kChunk; v += kLanes) hn::Store(hn::Zero(F32()), F32(), scores + v);
+  for (int v = 0; v < kTokens; v += kLanes) hn::Store(hn::Zero(F32()), F32(), scores + v);
 }
 
 class TaskRun {
@@ -194,12 +167,12 @@ class TaskRun {
     std::fill_n(scratch_.sums, queries_ * padded_dim_, 0.0f);
     std::fill_n(scratch_.largest, queries_, -std::numeric_limits<float>::infinity());
     std::fill_n(scratch_.weights, queries_, 0.0f);
-    std::fill_n(scratch_.values, kChunk * padded_dim_, 0.0f);
-    std::fill_n(scratch_.keys, kChunk * padded_dim_, 0.0f);
+    std::fill_n(scratch_.values, kTokens * padded_dim_, 0.0f);
+    std::fill_n(scratch_.keys, kTokens * padded_dim_, 0.0f);
     ChunkLoader<T> loader(task_, layout_, layer_, scratch_);
     int64_t end = task_.sequence->first_position + task_.row_end;
-    for (int64_t chunk = 0; chunk < end; chunk += kChunk) {
-      int64_t chunk_end = std::min<int64_t>(end, chunk + kChunk);
+    for (int64_t chunk = 0; chunk < end; chunk += kTokens) {
+      int64_t chunk_end = std::min<int64_t>(end, chunk + kTokens);
       loader.Load(chunk, chunk_end);
       for (int first = 0; first < queries_; first += kMaxRows) AttendChunk(chunk, first);
     }
@@ -227,18 +200,20 @@ class TaskRun {
   void AttendChunk(int64_t chunk, int first) {
     int rows = TileRows(first);
     float* scores = scratch_.scores + first * kScoreStride;
-    for (int panel = 0; panel < kChunk / 32; ++panel) {
-      RunTile<0>(rows, {.x = scratch_.q + first * layout_.head_dim,
-                        .panels = scratch_.keys + panel * layout_.head_dim * 32,
-                        .depth = layout_.head_dim,
-                        .y = scores + panel * 32,
-                        .y_stride = kScoreStride,
-                        .accumulate = false});
+    for (int panel = 0; panel < kTokens / 32; ++panel) {
+      RunTile<0, 1, float>(rows, {.x = scratch_.q + first * layout_.head_dim,
+                                  .panels = scratch_.keys + panel * layout_.head_dim * 32,
+                                  .panel_stride = 0,
+                                  .depth = layout_.head_dim,
+                                  .start = nullptr,
+                                  .start_stride = 0,
+                                  .y = scores + panel * 32,
+                                  .y_stride = kScoreStride});
     }
     for (int r = 0; r < rows; ++r) {
       int query = first + r;
       int64_t visible =
-          std::min<int64_t>(kChunk, task_.sequence->first_position + RowOf(query) + 1 - chunk);
+          std::min<int64_t>(kTokens, task_.sequence->first_position + RowOf(query) + 1 - chunk);
       if (visible <= 0) {
         HideAll(scores + r * kScoreStride);
         continue;
@@ -247,12 +222,15 @@ class TaskRun {
                   scratch_.weights[query], scratch_.sums + query * padded_dim_, padded_dim_);
     }
     for (int panel = 0; panel < padded_dim_ / 32; ++panel) {
-      RunTile<kScoreStride>(rows, {.x = scores,
-                                   .panels = scratch_.values + panel * kChunk * 32,
-                                   .depth = kChunk,
-                                   .y = scratch_.sums + first * padded_dim_ + panel * 32,
-                                   .y_stride = padded_dim_,
-                                   .accumulate = true});
+      float* sums = scratch_.sums + first * padded_dim_ + panel * 32;
+      RunTile<kScoreStride, 1, float>(rows, {.x = scores,
+                                             .panels = scratch_.values + panel * kTokens * 32,
+                                             .panel_stride = 0,
+                                             .depth = kTokens,
+                                             .start = sums,
+                                             .start_stride = padded_dim_,
+                                             .y = sums,
+                                             .y_stride = padded_dim_});
     }
   }
 

@@ -45,9 +45,9 @@ class OwnMatrix : public PackedMatrix {
 
   void ReadRow(int64_t out_index, float* dst) const override {
     const std::byte* panel = panels_.panel(out_index / kPanelWidth);
-    int64_t slot = SlotOfLane(static_cast<int>(out_index % kPanelWidth), storage());
+    int64_t slot = panels_.slot(out_index % kPanelWidth);
     for (int64_t k = 0; k < in_features(); ++k) {
-      dst[k] = LoadElement(panel, storage(), k * kPanelWidth + slot);
+      dst[k] = LoadElement(panel, storage(), panels_.line(k) * kPanelWidth + slot);
     }
   }
 
@@ -66,8 +66,11 @@ class OwnMatrix : public PackedMatrix {
     int64_t max_rows = MaxTileRows();
     RowTiles tiles = {x.rows, (x.rows + max_rows - 1) / max_rows};
     ProductJob job = {panels_, PackX(x, tiles, pool), tiles, y};
-    pool.ParallelFor(panels_.count() * tiles.tiles, 1,
-                     [&](int64_t begin, int64_t end) { MultiplyUnits(job, begin, end); });
+    pool.ParallelFor(panels_.count() * tiles.tiles, 1, [&](int64_t begin, int64_t end) {
+      thread_local Scratch scratch;
+      int64_t bytes = ProductScratchFloats(tiles) * static_cast<int64_t>(sizeof(float));
+      MultiplyUnits(job, begin, end, scratch.Get(bytes));
+    });
   }
 
   // x as tiles: itself when it is one row, else a copy in the calling thread's scratch.

@@ -43,20 +43,21 @@ class PanelPacker {
         ConvertRun(from, source_.dtype, cols, stage[r]);
         finite &= AllFinite(stage[r], cols);
       }
-      Scatter(stage, slice, cols, to + k * kPanelWidth);
+      Scatter(stage, slice, k, cols, to);
     }
     return finite;
   }
 
  private:
-  void Scatter(const T (&stage)[kPanelWidth][kColumns], const Slice& slice, int64_t cols,
-               T* to) const {
-    int slots[kPanelWidth];
+  void Scatter(const T (&stage)[kPanelWidth][kColumns], const Slice& slice, int64_t first,
+               int64_t cols, T* to) const {
+    int64_t slots[kPanelWidth];
     for (int64_t r = 0; r < slice.rows; ++r) {
-      slots[r] = SlotOfLane(static_cast<int>(slice.lane_begin + r), panels_.storage);
+      slots[r] = panels_.slot(slice.lane_begin + r);
     }
     for (int64_t k = 0; k < cols; ++k) {
-      for (int64_t r = 0; r < slice.rows; ++r) to[k * kPanelWidth + slots[r]] = stage[r][k];
+      T* line = to + panels_.line(first + k) * kPanelWidth;
+      for (int64_t r = 0; r < slice.rows; ++r) line[slots[r]] = stage[r][k];
     }
   }
 

@@ -15,133 +15,129 @@
 #include "hwy/highway.h"
 #include "kernels/cpu/tile-inl.h"
 
+#ifndef LOCKSTEP_KERNELS_CPU_PRODUCT_KERNELS_ONCE
+#define LOCKSTEP_KERNELS_CPU_PRODUCT_KERNELS_ONCE
+namespace lockstep::kernels::cpu {
+
+// Panels that share one pass over the packed x: their sums of 512 rows (64 KiB each) and a chunk of
+// x (512 KiB) stay in L2 together.
+constexpr int64_t kPanelGroup = 4;
+// From this many row tiles on, expanding bf16 once beats expanding it in every tile.
+constexpr int64_t kSlabTiles = 4;
+
+}  // namespace lockstep::kernels::cpu
+#endif  // LOCKSTEP_KERNELS_CPU_PRODUCT_KERNELS_ONCE
+
 HWY_BEFORE_NAMESPACE();
 namespace lockstep::kernels::cpu {
 namespace HWY_NAMESPACE {
 
-// Input features per pass over the rows: a slab of 256 x 32 fp32 takes 32 KiB.
-constexpr int64_t kDepth = 256;
-// Panels that share one pass over the packed x, which stays in L2 meanwhile.
-constexpr int64_t kPanelGroup = 16;
-// From this many row tiles on, expanding bf16 once beats expanding it in every tile.
-constexpr int64_t kSlabTiles = 4;
+template <typename W>
+constexpr int kInterleaveOf = sizeof(W) == 2 ? static_cast<int>(kStreams) : 1;
 
 template <typename W>
-struct TileCall {
-  const float* x;
-  const W* panels;
-  int64_t panel_stride;
-  int64_t depth;
-  float* y;
-  int64_t y_stride;
-  bool accumulate;
-};
-
-template <int R, int P, int kPrefetch, typename W>
-HWY_NOINLINE void RunTile(const TileCall<W>& c) {
-  Tile<R, P, 0, kPrefetch, W>(c.x, c.panels, c.panel_stride, c.depth, c.y, c.y_stride,
-                              c.accumulate);
+HWY_INLINE const W* PanelAs(const Panels& weights, int64_t p) {
+  return reinterpret_cast<const W*>(weights.panel(p));
 }
 
-// One panel, 1 .. kMaxRows rows.
-template <int kPrefetch, typename W, int... kRowsMinus1>
-HWY_INLINE void RunRows(int64_t rows, const TileCall<W>& call,
-                        std::integer_sequence<int, kRowsMinus1...>) {
-  using Function = void (*)(const TileCall<W>&);
-  static constexpr Function kTable[] = {&RunTile<kRowsMinus1 + 1, 1, kPrefetch, W>...};
-  kTable[rows - 1](call);
-}
-
-template <int kPrefetch, typename W>
-HWY_INLINE void RunPanel(int64_t rows, const TileCall<W>& call) {
-  RunRows<kPrefetch>(rows, call, std::make_integer_sequence<int, kMaxRows>());
-}
-
-// A tile of the last, narrower panel goes through a 32-wide copy.
-template <int kPrefetch, typename W>
-void RunEdge(int64_t rows, int64_t cols, TileCall<W> call) {
-  alignas(64) float copy[kMaxRows * 32] = {};
-  float* y = call.y;
-  int64_t y_stride = call.y_stride;
-  if (call.accumulate) {
-    for (int64_t r = 0; r < rows; ++r) std::memcpy(copy + r * 32, y + r * y_stride, cols * 4);
-  }
-  call.y = copy;
-  call.y_stride = 32;
-  RunPanel<kPrefetch>(rows, call);
-  for (int64_t r = 0; r < rows; ++r) std::memcpy(y + r * y_stride, copy + r * 32, cols * 4);
-}
-
-// Tile t against panel p's rows [k, k + depth), which begin at w.
-template <int kPrefetch, typename W>
-HWY_INLINE void RunUnit(const ProductJob& job, int64_t p, int64_t t, const W* w, int64_t k,
-                        int64_t depth) {
-  int64_t first = job.tiles.begin(t);
-  int64_t rows = job.tiles.size(t);
-  TileCall<W> call = {.x = job.x + first * job.weights.in_features + k * rows,
-                      .panels = w,
-                      .panel_stride = 0,
-                      .depth = depth,
-                      .y = job.y.row(first) + p * 32,
-                      .y_stride = job.y.stride,
-                      .accumulate = k > 0};
-  int64_t cols = job.weights.out_features - p * 32;
-  if (cols >= 32) {
-    RunPanel<kPrefetch>(rows, call);
+// Lines [k, k + depth) of packed weights, a whole chunk or the plain rest after the last one.
+template <typename W>
+HWY_INLINE void RunPacked(int64_t rows, const TileCall<W>& call) {
+  if (call.depth == kChunk) {
+    RunTile<0, kInterleaveOf<W>>(rows, call);
   } else {
-    RunEdge<kPrefetch>(rows, cols, call);
+    RunTile<0, 1>(rows, call);
   }
 }
 
-constexpr int kStreamAhead = 1024;
-
-// Few rows: as many panels at once as the accumulators allow, each its own stream from memory.
-template <int R, int P, typename W>
-HWY_INLINE int64_t RunStreams(const ProductJob& job, int64_t begin, int64_t end) {
-  int64_t full = job.weights.out_features / 32;
-  int64_t p = begin;
-  for (; p + P <= std::min(end, full); p += P) {
-    TileCall<W> call = {.x = job.x,
-                        .panels = reinterpret_cast<const W*>(job.weights.panel(p)),
-                        .panel_stride = job.weights.in_features * 32,
-                        .depth = job.weights.in_features,
-                        .y = job.y.data + p * 32,
-                        .y_stride = job.y.stride,
-                        .accumulate = false};
-    RunTile<R, P, kStreamAhead, W>(call);
+HWY_INLINE void CopyRows(const float* from, int64_t from_stride, int64_t rows, int64_t cols,
+                         float* to, int64_t to_stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    std::memcpy(to + r * to_stride, from + r * from_stride, cols * sizeof(float));
   }
+}
+
+// Whether panel p has all its 32 output features, so that a tile may store them to y.
+HWY_INLINE bool IsWhole(const Panels& weights, int64_t p) {
+  return (p + 1) * kPanelWidth <= weights.out_features;
+}
+
+// P whole panels at once, each its own streams from memory, for R rows.
+template <int R, int P, typename W>
+HWY_INLINE void RunStreams(const ProductJob& job, int64_t p) {
+  const Panels& weights = job.weights;
+  TileCall<W> call = {.x = job.x,
+                      .panels = PanelAs<W>(weights, p),
+                      .panel_stride = weights.in_features * kPanelWidth,
+                      .depth = kChunk,
+                      .start = nullptr,
+                      .start_stride = job.y.stride,
+                      .y = job.y.data + p * kPanelWidth,
+                      .y_stride = job.y.stride};
+  int64_t k = 0;
+  for (; k + kChunk <= weights.in_features; k += kChunk) {
+    RunTile<R, P, 0, kInterleaveOf<W>, W>(call);
+    call.x += kChunk * R;
+    call.panels += kChunk * kPanelWidth;
+    call.start = call.y;
+  }
+  if (k == weights.in_features) return;
+  call.depth = weights.in_features - k;
+  RunTile<R, P, 0, 1, W>(call);
+}
+
+// All row tiles [tile_begin, tile_end) of panel p, straight from the packed weights: a chunk comes
+// from memory for the first tile and from L1 for the others.
+template <typename W>
+void RunPanel(const ProductJob& job, int64_t p, int64_t tile_begin, int64_t tile_end,
+              float* scratch) {
+  const Panels& weights = job.weights;
+  bool whole = IsWhole(weights, p);
+  int64_t first_row = job.tiles.begin(tile_begin);
+  float* sums = whole ? job.y.row(first_row) + p * kPanelWidth : scratch;
+  int64_t stride = whole ? job.y.stride : kPanelWidth;
+  for (int64_t k = 0; k < weights.in_features; k += kChunk) {
+    for (int64_t t = tile_begin; t < tile_end; ++t) {
+      float* tile_sums = sums + (job.tiles.begin(t) - first_row) * stride;
+      int64_t rows = job.tiles.size(t);
+      RunPacked<W>(rows, {.x = job.x + job.tiles.begin(t) * weights.in_features + k * rows,
+                          .panels = PanelAs<W>(weights, p) + k * kPanelWidth,
+                          .panel_stride = 0,
+                          .depth = std::min(kChunk, weights.in_features - k),
+                          .start = k == 0 ? nullptr : tile_sums,
+                          .start_stride = stride,
+                          .y = tile_sums,
+                          .y_stride = stride});
+    }
+  }
+  if (whole) return;
+  CopyRows(scratch, kPanelWidth, job.tiles.begin(tile_end) - first_row,
+           weights.out_features - p * kPanelWidth, job.y.row(first_row) + p * kPanelWidth,
+           job.y.stride);
+}
+
+// Up to six rows: as many panels at once as the accumulators allow. Returns the first panel not
+// done.
+template <int R, int P, typename W>
+HWY_INLINE int64_t RunAllStreams(const ProductJob& job, int64_t begin, int64_t end) {
+  int64_t p = begin;
+  for (; p + P <= end && IsWhole(job.weights, p + P - 1); p += P) RunStreams<R, P, W>(job, p);
   return p;
 }
 
 template <typename W>
-void MultiplyFew(const ProductJob& job, int64_t begin, int64_t end) {
-  int64_t p = begin;
-  switch (job.tiles.rows) {
-    case 1:
-      p = RunStreams < 1, kLanes == 16 ? 4 : 2, W > (job, begin, end);
-      break;
-    case 2:
-      if constexpr (kLanes == 16) p = RunStreams<2, 4, W>(job, begin, end);
-      break;
-    case 3:
-      if constexpr (kLanes == 16) p = RunStreams<3, 4, W>(job, begin, end);
-      break;
-    case 4:
-      if constexpr (kLanes == 16) p = RunStreams<4, 2, W>(job, begin, end);
-      break;
-    case 5:
-      if constexpr (kLanes == 16) p = RunStreams<5, 2, W>(job, begin, end);
-      break;
-    case 6:
-      if constexpr (kLanes == 16) p = RunStreams<6, 2, W>(job, begin, end);
-      break;
-    default:
-      break;
+int64_t MultiplyFew(const ProductJob& job, int64_t begin, int64_t end) {
+  constexpr bool kWide = kLanes == 16;
+  int64_t rows = job.tiles.rows;
+  if (rows == 1) return RunAllStreams < 1, kWide ? 4 : 2, W > (job, begin, end);
+  if constexpr (kWide) {
+    if (rows == 2) return RunAllStreams<2, 4, W>(job, begin, end);
+    if (rows == 3) return RunAllStreams<3, 4, W>(job, begin, end);
+    if (rows == 4) return RunAllStreams<4, 2, W>(job, begin, end);
+    if (rows == 5) return RunAllStreams<5, 2, W>(job, begin, end);
+    if (rows == 6) return RunAllStreams<6, 2, W>(job, begin, end);
   }
-  for (; p < end; ++p) {
-    RunUnit<kStreamAhead>(job, p, 0, reinterpret_cast<const W*>(job.weights.panel(p)), 0,
-                          job.weights.in_features);
-  }
+  return begin;
 }
 
 // Row tiles of panel p that lie within units [begin, end).
@@ -153,67 +149,154 @@ HWY_INLINE TileRange TilesOf(int64_t p, int64_t tiles, int64_t begin, int64_t en
   return {std::max<int64_t>(0, begin - p * tiles), std::min(tiles, end - p * tiles)};
 }
 
-// A medium number of rows: a panel comes from memory with the first tile and from L2 after.
 template <typename W>
-void MultiplyMedium(const ProductJob& job, int64_t begin, int64_t end) {
+void MultiplyMedium(const ProductJob& job, int64_t begin, int64_t end, float* scratch) {
   int64_t tiles = job.tiles.tiles;
   for (int64_t p = begin / tiles; p * tiles < end; ++p) {
     TileRange range = TilesOf(p, tiles, begin, end);
-    for (int64_t t = range.begin; t < range.end; ++t) {
-      RunUnit<0>(job, p, t, reinterpret_cast<const W*>(job.weights.panel(p)), 0,
-                 job.weights.in_features);
-    }
+    RunPanel<W>(job, p, range.begin, range.end, scratch);
   }
 }
 
-HWY_INLINE const float* Slab(const float* panel, int64_t /*depth*/, float* /*scratch*/) {
-  return panel;
+// Lines of a panel as fp32 in order: fp32 panels are that already, bf16 ones are expanded.
+HWY_INLINE const float* Slab(const float* lines, int64_t /*depth*/, float* /*scratch*/) {
+  return lines;
 }
 
-HWY_INLINE const float* Slab(const uint16_t* panel, int64_t depth, float* scratch) {
-  for (int64_t k = 0; k < depth; ++k) {
-    VF w[kPanelVectors];
-    LoadPanelRow(panel + k * 32, w);
-    for (int v = 0; v < kPanelVectors; ++v) {
-      hn::Store(w[v], F32(), scratch + k * 32 + v * kLanes);
+HWY_INLINE const float* Slab(const uint16_t* lines, int64_t depth, float* scratch) {
+  int64_t streams = depth == kChunk ? kStreams : 1;
+  for (int64_t s = 0; s < streams; ++s) {
+    for (int64_t i = 0; i < depth / streams; ++i) {
+      VF w[kPanelVectors];
+      LoadLine(lines + (s * kStreamLines + i) * kPanelWidth, w);
+      float* to = scratch + (i * streams + s) * kPanelWidth;
+      for (int v = 0; v < kPanelVectors; ++v) hn::Store(w[v], F32(), to + v * kLanes);
     }
   }
   return scratch;
 }
 
-// Many rows: slab by slab, accumulators spilled to y between slabs (which is exact).
+// Many rows: chunk by chunk over a group of panels, the sums between chunks in contiguous scratch
+// (spilling fp32 accumulators is exact), the last chunk's straight to y.
 template <typename W>
-void MultiplyMany(const ProductJob& job, int64_t begin, int64_t end) {
-  alignas(64) float scratch[kDepth * 32];
-  int64_t tiles = job.tiles.tiles;
-  int64_t last_panel = (end + tiles - 1) / tiles;
-  for (int64_t group = begin / tiles; group < last_panel; group += kPanelGroup) {
-    int64_t group_end = std::min(last_panel, group + kPanelGroup);
-    for (int64_t k = 0; k < job.weights.in_features; k += kDepth) {
-      int64_t depth = std::min(kDepth, job.weights.in_features - k);
-      for (int64_t p = group; p < group_end; ++p) {
-        const W* panel = reinterpret_cast<const W*>(job.weights.panel(p)) + k * 32;
-        const float* slab = Slab(panel, depth, scratch);
-        TileRange range = TilesOf(p, tiles, begin, end);
-        for (int64_t t = range.begin; t < range.end; ++t) RunUnit<0>(job, p, t, slab, k, depth);
+class ManyRows {
+ public:
+  ManyRows(const ProductJob& job, int64_t begin, int64_t end, float* scratch)
+      : job_(job),
+        begin_(begin),
+        end_(end),
+        slab_(scratch),
+        sums_(scratch + kChunk * kPanelWidth) {}
+
+  void Run() {
+    int64_t tiles = job_.tiles.tiles;
+    int64_t last_panel = (end_ + tiles - 1) / tiles;
+    for (int64_t group = begin_ / tiles; group < last_panel; group += kPanelGroup) {
+      int64_t group_end = std::min(last_panel, group + kPanelGroup);
+      for (int64_t k = 0; k < job_.weights.in_features; k += kChunk) {
+        for (int64_t p = group; p < group_end; ++p) {
+          RunChunk(p, k, sums_ + (p - group) * job_.tiles.rows * kPanelWidth);
+        }
       }
     }
   }
-}
+
+ private:
+  void RunChunk(int64_t p, int64_t k, float* sums) {
+    int64_t depth = std::min(kChunk, job_.weights.in_features - k);
+    const W* lines = PanelAs<W>(job_.weights, p) + k * kPanelWidth;
+    const float* slab = Slab(lines, depth, slab_);
+    // The next panel's lines are asked for while this one's are multiplied.
+    const char* next = reinterpret_cast<const char*>(lines) + job_.weights.panel_bytes();
+    bool has_next = p + 1 < job_.weights.count();
+    int64_t next_bytes = has_next ? depth * job_.weights.line_bytes() : 0;
+    int64_t tiles = job_.tiles.tiles;
+    TileRange range = TilesOf(p, tiles, begin_, end_);
+    for (int64_t t = range.begin; t < range.end; ++t) {
+      for (int64_t at = next_bytes * t / tiles & ~int64_t{63}; at < next_bytes * (t + 1) / tiles;
+           at += 64) {
+        __builtin_prefetch(next + at, 0, 2);
+      }
+      RunSlabTile(p, t, k, depth, slab, sums + job_.tiles.begin(t) * kPanelWidth);
+    }
+  }
+
+  void RunSlabTile(int64_t p, int64_t t, int64_t k, int64_t depth, const float* slab, float* sums) {
+    int64_t first = job_.tiles.begin(t);
+    int64_t rows = job_.tiles.size(t);
+    bool last = k + depth == job_.weights.in_features;
+    bool to_y = last && IsWhole(job_.weights, p);
+    float* y = job_.y.row(first) + p * kPanelWidth;
+    RunTile<0, 1, float>(rows, {.x = job_.x + first * job_.weights.in_features + k * rows,
+                                .panels = slab,
+                                .panel_stride = 0,
+                                .depth = depth,
+                                .start = k == 0 ? nullptr : sums,
+                                .start_stride = kPanelWidth,
+                                .y = to_y ? y : sums,
+                                .y_stride = to_y ? job_.y.stride : kPanelWidth});
+    if (!last || to_y) return;
+    CopyRows(sums, kPanelWidth, rows, job_.weights.out_features - p * kPanelWidth, y,
+             job_.y.stride);
+  }
+
+  const ProductJob& job_;
+  const int64_t begin_;
+  const int64_t end_;
+  float* const slab_;
+  float* const sums_;
+};
 
 template <typename W>
-void MultiplyTyped(const ProductJob& job, int64_t begin, int64_t end) {
-  if (job.tiles.tiles == 1) return MultiplyFew<W>(job, begin, end);
-  if (job.tiles.tiles < kSlabTiles) return MultiplyMedium<W>(job, begin, end);
-  MultiplyMany<W>(job, begin, end);
+void MultiplyTyped(const ProductJob& job, int64_t begin, int64_t end, float* scratch) {
+  if (job.tiles.tiles >= kSlabTiles) return ManyRows<W>(job, begin, end, scratch).Run();
+  if (job.tiles.tiles == 1) begin = MultiplyFew<W>(job, begin, end);
+  MultiplyMedium<W>(job, begin, end, scratch);
 }
 
-void MultiplyUnitsImpl(const ProductJob& job, int64_t begin, int64_t end) {
-  if (job.weights.storage == DType::kF32) return MultiplyTyped<float>(job, begin, end);
-  MultiplyTyped<uint16_t>(job, begin, end);
+void MultiplyUnitsImpl(const ProductJob& job, int64_t begin, int64_t end, float* scratch) {
+  if (job.weights.storage == DType::kF32) return MultiplyTyped<float>(job, begin, end, scratch);
+  MultiplyTyped<uint16_t>(job, begin, end, scratch);
 }
 
 int MaxTileRowsImpl() { return kMaxRows; }
+
+#if HWY_TARGET != HWY_SCALAR
+// Four rows by four columns, transposed.
+HWY_INLINE void Transpose4x4(const float* x, int64_t stride, float* to, int64_t to_stride) {
+  const hn::FixedTag<float, 4> d;
+  const hn::Repartition<double, decltype(d)> pairs;
+  const auto a = hn::LoadU(d, x);
+  const auto b = hn::LoadU(d, x + stride);
+  const auto c = hn::LoadU(d, x + 2 * stride);
+  const auto e = hn::LoadU(d, x + 3 * stride);
+  const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(d, a, b));
+  const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
+  const auto ce_low = hn::BitCast(pairs, hn::InterleaveLower(d, c, e));
+  const auto ce_high = hn::BitCast(pairs, hn::InterleaveUpper(d, c, e));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab_low, ce_low)), d, to);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab_low, ce_low)), d, to + to_stride);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab_high, ce_high)), d, to + 2 * to_stride);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab_high, ce_high)), d, to + 3 * to_stride);
+}
+
+#endif
+
+void PackTileImpl(const float* x, int64_t stride, int64_t rows, int64_t cols, float* packed) {
+  int64_t k = 0;
+#if HWY_TARGET != HWY_SCALAR
+  for (; rows >= 4 && k + 4 <= cols; k += 4) {
+    // The last group overlaps the one before when the rows are no multiple of four.
+    for (int64_t r = 0; r < rows; r += 4) {
+      int64_t from = std::min(r, rows - 4);
+      Transpose4x4(x + from * stride + k, stride, packed + k * rows + from, rows);
+    }
+  }
+#endif
+  for (; k < cols; ++k) {
+    for (int64_t r = 0; r < rows; ++r) packed[k * rows + r] = x[r * stride + k];
+  }
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace lockstep::kernels::cpu
@@ -224,17 +307,20 @@ namespace lockstep::kernels::cpu {
 
 HWY_EXPORT(MultiplyUnitsImpl);
 HWY_EXPORT(MaxTileRowsImpl);
+HWY_EXPORT(PackTileImpl);
 
 int MaxTileRows() { return HWY_DYNAMIC_DISPATCH(MaxTileRowsImpl)(); }
 
-void MultiplyUnits(const ProductJob& job, int64_t begin, int64_t end) {
-  HWY_DYNAMIC_DISPATCH(MultiplyUnitsImpl)(job, begin, end);
+int64_t ProductScratchFloats(const RowTiles& tiles) {
+  return (kChunk + kPanelGroup * tiles.rows) * kPanelWidth;
+}
+
+void MultiplyUnits(const ProductJob& job, int64_t begin, int64_t end, float* scratch) {
+  HWY_DYNAMIC_DISPATCH(MultiplyUnitsImpl)(job, begin, end, scratch);
 }
 
 void PackTile(const float* x, int64_t stride, int64_t rows, int64_t cols, float* packed) {
-  for (int64_t k = 0; k < cols; ++k) {
-    for (int64_t r = 0; r < rows; ++r) packed[k * rows + r] = x[r * stride + k];
-  }
+  HWY_DYNAMIC_DISPATCH(PackTileImpl)(x, stride, rows, cols, packed);
 }
 
 }  // namespace lockstep::kernels::cpu

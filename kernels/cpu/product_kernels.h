@@ -33,9 +33,13 @@ int MaxTileRows();
 /// Writes rows [0, rows) of x, a tile, as [cols][rows].
 void PackTile(const float* x, int64_t stride, int64_t rows, int64_t cols, float* packed);
 
+/// Scratch of MultiplyUnits, in floats.
+int64_t ProductScratchFloats(const RowTiles& tiles);
+
 /// Computes units [begin, end) of panel-major (panel, row tile) pairs. Each element of y is one
-/// chain of fused multiply-adds over ascending input features, whatever the tiling.
-void MultiplyUnits(const ProductJob& job, int64_t begin, int64_t end);
+/// chain of fused multiply-adds over ascending input features, whatever the tiling. scratch:
+/// ProductScratchFloats, 64-byte aligned.
+void MultiplyUnits(const ProductJob& job, int64_t begin, int64_t end, float* scratch);
 
 }  // namespace lockstep::kernels::cpu
 

@@ -8,8 +8,10 @@
 #endif
 
 #include <cstdint>
+#include <utility>
 
 #include "hwy/highway.h"
+#include "kernels/cpu/panels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lockstep::kernels::cpu {
@@ -21,77 +23,109 @@ using U32 = hn::Repartition<uint32_t, F32>;
 using VF = hn::Vec<F32>;
 
 constexpr int kLanes = static_cast<int>(hn::MaxLanes(F32()));
-// Vectors across one panel of 32.
-constexpr int kPanelVectors = 32 / kLanes;
+// Vectors across one panel.
+constexpr int kPanelVectors = kPanelWidth / kLanes;
 // 14 x 2 accumulators of AVX-512's 32 registers, 3 x 4 of AVX2's 16.
 constexpr int kMaxRows = kLanes == 16 ? 14 : kLanes == 8 ? 3 : 1;
 
-// One input feature of a panel as fp32 vectors, output features in order.
-HWY_INLINE void LoadPanelRow(const float* HWY_RESTRICT from, VF (&to)[kPanelVectors]) {
+// How x[r, k] and the lines of a panel are found. x stands at x[k * R + r] when kXStride is 0, else
+// at x[r * kXStride + k]. Panels lie panel_stride elements apart; line k follows line k - 1 when
+// kInterleave is 1, else lines are in kInterleave streams of kStreamLines lines, as in Panels.
+template <typename W>
+struct TileCall {
+  const float* x;
+  const W* panels;
+  int64_t panel_stride;
+  int64_t depth;       // a multiple of the interleave
+  const float* start;  // accumulators to go on from, or null for zeros
+  int64_t start_stride;
+  float* y;
+  int64_t y_stride;
+};
+
+// One line of a panel as fp32 vectors, output features in order.
+HWY_INLINE void LoadLine(const float* HWY_RESTRICT from, VF (&to)[kPanelVectors]) {
 #pragma GCC unroll 8
-  for (int v = 0; v < kPanelVectors; ++v) to[v] = hn::Load(F32(), from + v * kLanes);
+  for (int v = 0; v < kPanelVectors; ++v) to[v] = hn::LoadU(F32(), from + v * kLanes);
 }
 
-HWY_INLINE void LoadPanelRow(const uint16_t* HWY_RESTRICT from, VF (&to)[kPanelVectors]) {
+HWY_INLINE void LoadLine(const uint16_t* HWY_RESTRICT from, VF (&to)[kPanelVectors]) {
   const U32 du;
   const auto high_half = hn::Set(du, 0xffff0000u);
 #pragma GCC unroll 4
   for (int v = 0; v < kPanelVectors / 2; ++v) {
-    const auto pair = hn::Load(du, reinterpret_cast<const uint32_t*>(from) + v * kLanes);
+    const auto pair = hn::LoadU(du, reinterpret_cast<const uint32_t*>(from) + v * kLanes);
     to[v] = hn::BitCast(F32(), hn::ShiftLeft<16>(pair));
     to[kPanelVectors / 2 + v] = hn::BitCast(F32(), hn::And(pair, high_half));
   }
 }
 
-// y[r, p * 32 ..] (+)= sum over k of x[r, k] * panel p[k], for R rows and P panels that lie
-// panel_stride elements apart. x[r, k] stands at x[k * R + r] when kXStride is 0, else at
-// x[r * kXStride + k]. kPrefetch bytes ahead of each stream are asked for, 0 for none.
-template <int R, int P, int kXStride, int kPrefetch, typename W>
-HWY_INLINE void Tile(const float* HWY_RESTRICT x, const W* HWY_RESTRICT panels,
-                     int64_t panel_stride, int64_t depth, float* HWY_RESTRICT y, int64_t y_stride,
-                     bool accumulate) {
+// y[r, p * 32 ..] = start + sum over ascending k of x[r, k] * line k of panel p, for R rows and P
+// panels: for each element one chain of fused multiply-adds.
+template <int R, int P, int kXStride, int kInterleave, typename W>
+HWY_INLINE void Tile(const TileCall<W>& call) {
   const F32 d;
   VF sum[R][P][kPanelVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
-      for (int v = 0; v < kPanelVectors; ++v) {
-        sum[r][p][v] =
-            accumulate ? hn::LoadU(d, y + r * y_stride + p * 32 + v * kLanes) : hn::Zero(d);
-      }
+    for (int i = 0; i < P * kPanelVectors; ++i) {
+      sum[r][i / kPanelVectors][i % kPanelVectors] =
+          call.start == nullptr ? hn::Zero(d)
+                                : hn::LoadU(d, call.start + r * call.start_stride + i * kLanes);
     }
   }
-  for (int64_t k = 0; k < depth; ++k) {
+  constexpr int64_t kStreamStride = kInterleave == 1 ? 0 : kStreamLines * kPanelWidth;
+  const float* HWY_RESTRICT x = call.x;
+  const W* HWY_RESTRICT panels = call.panels;
+  const int64_t panel_stride = call.panel_stride;
+  const int64_t steps = call.depth / kInterleave;
+  for (int64_t i = 0; i < steps; ++i) {
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) {
-      const W* HWY_RESTRICT from = panels + p * panel_stride + k * 32;
-      if (kPrefetch > 0) {
-        __builtin_prefetch(reinterpret_cast<const char*>(from) + kPrefetch, 0, 0);
-      }
-      VF w[kPanelVectors];
-      LoadPanelRow(from, w);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const VF xr = hn::Set(d, kXStride == 0 ? x[k * R + r] : x[r * kXStride + k]);
+    for (int s = 0; s < kInterleave; ++s) {
 #pragma GCC unroll 8
-        for (int v = 0; v < kPanelVectors; ++v) {
-          sum[r][p][v] = hn::MulAdd(w[v], xr, sum[r][p][v]);
+      for (int p = 0; p < P; ++p) {
+        VF w[kPanelVectors];
+        LoadLine(panels + p * panel_stride + s * kStreamStride + i * kPanelWidth, w);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+          const VF xr = hn::Set(d, kXStride == 0 ? x[(i * kInterleave + s) * R + r]
+                                                 : x[r * kXStride + i * kInterleave + s]);
+#pragma GCC unroll 8
+          for (int v = 0; v < kPanelVectors; ++v) {
+            sum[r][p][v] = hn::MulAdd(w[v], xr, sum[r][p][v]);
+          }
         }
       }
     }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
-      for (int v = 0; v < kPanelVectors; ++v) {
-        hn::StoreU(sum[r][p][v], d, y + r * y_stride + p * 32 + v * kLanes);
-      }
+    for (int i = 0; i < P * kPanelVectors; ++i) {
+      hn::StoreU(sum[r][i / kPanelVectors][i % kPanelVectors], d,
+                 call.y + r * call.y_stride + i * kLanes);
     }
   }
+}
+
+template <int R, int P, int kXStride, int kInterleave, typename W>
+HWY_NOINLINE void RunTile(const TileCall<W>& call) {
+  Tile<R, P, kXStride, kInterleave, W>(call);
+}
+
+template <int kXStride, int kInterleave, typename W, int... kRowsMinus1>
+HWY_INLINE void RunTileOfRows(int64_t rows, const TileCall<W>& call,
+                              std::integer_sequence<int, kRowsMinus1...>) {
+  using Function = void (*)(const TileCall<W>&);
+  static constexpr Function kTable[] = {&RunTile<kRowsMinus1 + 1, 1, kXStride, kInterleave, W>...};
+  kTable[rows - 1](call);
+}
+
+// One panel, 1 .. kMaxRows rows.
+template <int kXStride, int kInterleave, typename W>
+HWY_INLINE void RunTile(int64_t rows, const TileCall<W>& call) {
+  RunTileOfRows<kXStride, kInterleave>(rows, call, std::make_integer_sequence<int, kMaxRows>());
 }
 
 }  // namespace HWY_NAMESPACE
