@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator/ctl/admin_client.h"
 #include "coordinator/ctl/generate_command.h"
+#include "coordinator/ctl/plan_command.h"
 #include "coordinator/ctl/status_command.h"
 #include "coordinator/ctl/up_command.h"
 
@@ -37,21 +38,52 @@ void AddCoordinatorOption(CLI::App* command, std::string* address) {
       ->capture_default_str();
 }
 
+constexpr char kModelHelp[] =
+    "directory of a Hugging Face model, or org/name in the local Hugging Face cache";
+
+void AddParallelOptions(CLI::App* command, int* tp, int* pp) {
+  // The ranges are those of sense; what the model allows is checked against its config.json.
+  command->add_option("--tp,--tensor-parallel-size", *tp, "ranks that split every weight matrix")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command->add_option("--pp,--pipeline-parallel-size", *pp, "stages that split the layers")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+}
+
+void AddPlan(CLI::App& app, int* exit_status) {
+  CLI::App* plan = app.add_subcommand("plan", "Show who would hold what, from config.json alone");
+  auto options = std::make_shared<PlanOptions>();
+  plan->add_option("--model", options->model, kModelHelp)->required();
+  AddParallelOptions(plan, &options->tp, &options->pp);
+  plan->add_option("--devices-per-node", options->devices_per_node, "0: one node is large enough")
+      ->capture_default_str();
+  plan->add_flag("--allow-cross-node-tp", options->allow_cross_node_tp,
+                 "let a tensor-parallel group span nodes");
+  plan->add_option("--device-memory", options->device_memory, "of each device, such as 80GiB");
+  plan->add_option("--memory-fraction", options->memory_fraction, "share of it to use")
+      ->capture_default_str();
+  plan->add_option("--context,--max-model-len", options->context,
+                   "tokens of a sequence (default: the model's longest)");
+  plan->add_option("--concurrency,--max-num-seqs", options->concurrency,
+                   "sequences of that length at once")
+      ->capture_default_str();
+  plan->add_option("--max-num-batched-tokens", options->max_num_batched_tokens,
+                   "most tokens in one step")
+      ->capture_default_str();
+  plan->add_option("--dtype", options->dtype, "bf16 or fp32")->capture_default_str();
+  plan->add_flag("--json", options->json, "one JSON object");
+  plan->callback([=] { *exit_status = RunPlan(*options, std::cout, std::cerr); });
+}
+
 void AddUp(CLI::App& app, int* exit_status) {
   CLI::App* up = app.add_subcommand("up", "Start a cluster on this machine and watch over it");
   auto options = std::make_shared<UpOptions>();
   auto model = std::make_shared<std::string>();
   auto allow_cross_node_tp = std::make_shared<bool>(false);
   auto passed_on = std::make_shared<std::map<std::string, std::string>>();
-  up->add_option("--model", *model,
-                 "directory of a Hugging Face model, or org/name in the local Hugging Face cache")
-      ->required();
-  up->add_option("--tp,--tensor-parallel-size", options->tp, "ranks that split every weight matrix")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  up->add_option("--pp,--pipeline-parallel-size", options->pp, "stages that split the layers")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
+  up->add_option("--model", *model, kModelHelp)->required();
+  AddParallelOptions(up, &options->tp, &options->pp);
   up->add_option("--nodes", options->nodes,
                  "node names to spread the ranks over (TCP between them)")
       ->check(CLI::Range(1, 1024))
@@ -143,6 +175,7 @@ int Main(int argc, char** argv) {
   CLI::App app("Plans, starts, shows and drives a Lockstep cluster.", "coordinatorctl");
   app.require_subcommand(1);
   int exit_status = 0;
+  AddPlan(app, &exit_status);
   AddUp(app, &exit_status);
   AddStatus(app, &exit_status);
   AddGenerate(app, &exit_status);

@@ -1,13 +1,13 @@
 // Tables and JSON of the cluster's state; see status_format.h.
 #include "coordinator/ctl/status_format.h"
 
-#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/units.h"
+#include "coordinator/plan/text_table.h"
 #include "nlohmann/json.hpp"
 
 namespace lockstep::coordinator {
@@ -24,11 +24,10 @@ std::string FormatAge(uint64_t age_us) {
 std::string Collectives(const v1::WorkerStatus& worker) {
   std::vector<std::string> parts;
   for (const v1::CollectiveGroup& group : worker.groups()) {
-    std::string_view purpose = "tokens";
+    if (group.purpose() == v1::CollectiveGroup::PURPOSE_TOKENS) continue;
+    const char* purpose = "pp";
     if (group.purpose() == v1::CollectiveGroup::PURPOSE_TENSOR) purpose = "tp";
-    if (group.purpose() == v1::CollectiveGroup::PURPOSE_ACTIVATIONS) purpose = "pp";
-    if (purpose == "tokens") continue;
-    std::string_view transport = "solo";
+    const char* transport = "solo";
     if (group.transport() == v1::TRANSPORT_SHM) transport = "shm";
     if (group.transport() == v1::TRANSPORT_TCP) transport = "tcp";
     parts.push_back(absl::StrCat(purpose, " ", transport));
@@ -56,23 +55,6 @@ std::vector<std::string> WorkerRow(const v1::WorkerStatus& worker) {
       stepped ? FormatAge(worker.last_step_age_us()) : "-",
       Collectives(worker),
   };
-}
-
-std::string FormatTable(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> widths(rows.front().size(), 0);
-  for (const auto& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::string table;
-  for (const auto& row : rows) {
-    std::string line;
-    for (size_t i = 0; i < row.size(); ++i) {
-      absl::StrAppendFormat(&line, "%-*s  ", static_cast<int>(widths[i]), row[i]);
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    absl::StrAppend(&table, line, "\n");
-  }
-  return table;
 }
 
 nlohmann::json WorkerJson(const v1::WorkerStatus& worker) {
@@ -154,7 +136,7 @@ std::string FormatStatus(const v1::GetTopologyResponse& topology) {
                                                  "TP", "LAYERS", "WEIGHTS", "KV", "RESIDENT",
                                                  "STEP", "WAIT", "AGE", "COLLECTIVE"}};
   for (const v1::WorkerStatus& worker : topology.workers()) rows.push_back(WorkerRow(worker));
-  return text + FormatTable(rows);
+  return text + FormatTextTable(rows);
 }
 
 std::string FormatStatusJson(const v1::GetTopologyResponse& topology) {
