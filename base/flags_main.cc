@@ -2,6 +2,7 @@
 #include "base/flags_main.h"
 
 #include <glog/logging.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -87,6 +88,8 @@ std::vector<std::string> InitMain(int argc, char** argv, const std::string& usag
   FLAGS_logtostderr = true;
   google::InitGoogleLogging(argv[0]);
   google::InstallFailureSignalHandler();
+  // The handler takes SIGTERM for a crash.
+  signal(SIGTERM, SIG_DFL);
   absl::SetProgramUsageMessage(usage);
   absl::FlagsUsageConfig config;
   config.contains_help_flags = [](absl::string_view file) {

@@ -11,6 +11,9 @@
 namespace lockstep::text {
 namespace {
 
+constexpr std::string_view kEmptyTokenizerJson =
+    R"({"version": "1.0", "model": {"type": "WordLevel", "vocab": {}, "unk_token": "<unk>"}})";
+
 // A folder that has only another program's tokenizer deserves to be told so.
 absl::Status WithoutTokenizerJson(const std::filesystem::path& model_dir) {
   std::string message = absl::StrCat(
@@ -34,19 +37,29 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::filesystem
   if (absl::IsNotFound(json.status())) return WithoutTokenizerJson(model_dir);
   LOCKSTEP_RETURN_IF_ERROR(json.status());
   LOCKSTEP_ASSIGN_OR_RETURN(TokenizerConfig config, ReadTokenizerConfig(model_dir));
+  return Parse(*json, std::move(config), path.string());
+}
 
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Empty() {
+  return Parse(kEmptyTokenizerJson, {}, "the empty tokenizer");
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(std::string_view json,
+                                                            TokenizerConfig config,
+                                                            std::string_view source) {
+  const std::string name(source);
   LtTokenizer* handle = nullptr;
   LtString error;
-  const LtCode loaded = lt_tokenizer_load(Bytes(*json), json->size(), Bytes(config.json),
+  const LtCode loaded = lt_tokenizer_load(Bytes(json), json.size(), Bytes(config.json),
                                           config.json.size(), &handle, &error);
   if (loaded != LT_OK) {
-    return TakeError(loaded, error, absl::StrCat(path.string(), " is not a usable tokenizer"));
+    return TakeError(loaded, error, absl::StrCat(name, " is not a usable tokenizer"));
   }
   size_t vocab_size = 0;
   const LtCode counted = lt_tokenizer_vocab_size(handle, &vocab_size, &error);
   if (counted != LT_OK) {
     lt_tokenizer_free(handle);
-    return TakeError(counted, error, path.string());
+    return TakeError(counted, error, name);
   }
   return std::unique_ptr<Tokenizer>(
       new Tokenizer(handle, static_cast<int>(vocab_size), std::move(config)));

@@ -42,6 +42,10 @@ class Tokenizer {
   // naming file and reason, when one of them is malformed.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::filesystem::path& model_dir);
 
+  // A tokenizer without tokens, for weights that mean nothing: no text has ids, and every id
+  // decodes to nothing.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Empty();
+
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
@@ -72,6 +76,11 @@ class Tokenizer {
   std::optional<int32_t> pad_id() const { return SpecialTokenId("pad_token"); }
 
  private:
+  // `source` names the text's origin in errors.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Parse(std::string_view json,
+                                                          TokenizerConfig config,
+                                                          std::string_view source);
+
   Tokenizer(LtTokenizer* handle, int vocab_size, TokenizerConfig config);
 
   std::optional<int32_t> SpecialTokenId(const std::string& name) const;

@@ -165,5 +165,13 @@ TEST(TokenizerTest, ATokenizerNeedsNoConfiguration) {
   EXPECT_EQ((*tokenizer)->eos_id(), std::nullopt);
 }
 
+TEST(TokenizerTest, TheEmptyTokenizerDecodesEveryIdToNothingAndEncodesNoText) {
+  const auto tokenizer = Tokenizer::Empty();
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const std::vector<int32_t> ids = {0, 1, 128255};
+  EXPECT_EQ((*tokenizer)->Decode(ids, /*skip_special_tokens=*/false).value_or("?"), "");
+  EXPECT_FALSE((*tokenizer)->Encode("once", /*add_special_tokens=*/true).ok());
+}
+
 }  // namespace
 }  // namespace lockstep::text

@@ -1,0 +1,122 @@
+// coordinatord: takes prompts from clients and leads the workers that dial in.
+#include <signal.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "base/flags_main.h"
+#include "base/status_macros.h"
+#include "coordinator/listen_address.h"
+#include "coordinator/model_set_up.h"
+#include "coordinator/server.h"
+
+ABSL_FLAG(std::string, model, "",
+          "directory of a Hugging Face model, or org/name in the local Hugging Face cache");
+ABSL_FLAG(std::string, workers_model_dir, "",
+          "the model's directory as the workers see it, where that differs from --model");
+ABSL_FLAG(std::string, listen, "127.0.0.1:50051",
+          "HOST:PORT to listen on for clients, workers and coordinatorctl; port 0 chooses one");
+ABSL_FLAG(std::string, port_file, "", "file to write the port to, once it listens");
+ABSL_FLAG(bool, insecure, false,
+          "listen in plain text, without authentication, on addresses that others can reach");
+ABSL_FLAG(int, tp, 1,
+          "ranks that split every weight matrix, inside a node (also --tensor-parallel-size)");
+ABSL_FLAG(int, pp, 1, "stages that split the layers (also --pipeline-parallel-size)");
+ABSL_FLAG(bool, allow_cross_node_tp, false, "let a TP group stretch over nodes");
+ABSL_FLAG(std::string, dtype, "bf16", "arithmetic and key-value cache: bf16 or fp32");
+ABSL_FLAG(std::string, load_format, "safetensors",
+          "safetensors, or dummy: seeded random weights, with config.json as the only file");
+ABSL_FLAG(uint64_t, dummy_seed, 0, "seed of --load-format=dummy");
+ABSL_FLAG(int64_t, max_model_len, 0,
+          "longest prompt and continuation together, in tokens; 0: the model's own limit");
+ABSL_FLAG(int64_t, max_num_seqs, 32, "most requests that run at once");
+ABSL_FLAG(int64_t, max_num_batched_tokens, 2048, "most tokens in one step");
+ABSL_FLAG(double, memory_fraction, 0.9,
+          "share of a worker's memory that weights, activations and key-value cache may take");
+
+namespace lockstep::coordinator {
+namespace {
+
+ModelFlags ModelFlagsAsGiven() {
+  return {
+      .model = absl::GetFlag(FLAGS_model),
+      .workers_model_dir = absl::GetFlag(FLAGS_workers_model_dir),
+      .load_format = absl::GetFlag(FLAGS_load_format),
+      .dummy_seed = absl::GetFlag(FLAGS_dummy_seed),
+      .dtype = absl::GetFlag(FLAGS_dtype),
+      .tp = absl::GetFlag(FLAGS_tp),
+      .pp = absl::GetFlag(FLAGS_pp),
+      .allow_cross_node_tp = absl::GetFlag(FLAGS_allow_cross_node_tp),
+      .memory_fraction = absl::GetFlag(FLAGS_memory_fraction),
+      .max_model_len = absl::GetFlag(FLAGS_max_model_len),
+      .max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs),
+      .max_num_batched_tokens = absl::GetFlag(FLAGS_max_num_batched_tokens),
+  };
+}
+
+absl::StatusOr<ListenAddress> AllowedAddress() {
+  LOCKSTEP_ASSIGN_OR_RETURN(ListenAddress address, ParseListenAddress(absl::GetFlag(FLAGS_listen)));
+  if (!address.is_loopback && !absl::GetFlag(FLAGS_insecure)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--listen=", address.ToString(),
+        " can be reached from other machines, and traffic is neither encrypted nor authenticated; "
+        "listen on 127.0.0.1, or say --insecure if the network is trusted"));
+  }
+  return address;
+}
+
+/// A reader of the file sees all of it or none.
+absl::Status WritePortFile(const std::string& file, int port) {
+  if (file.empty()) return absl::OkStatus();
+  const std::string temporary = file + ".new";
+  std::ofstream(temporary) << port << "\n";
+  std::error_code error;
+  std::filesystem::rename(temporary, file, error);
+  if (!error) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--port-file ", file, " cannot be written: ", error.message()));
+}
+
+absl::Status Run(const std::vector<std::string>& arguments, const sigset_t& stop_signals) {
+  if (!arguments.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", arguments[0], "\" is no flag; all arguments are flags, see --help"));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(ListenAddress address, AllowedAddress());
+  LOCKSTEP_ASSIGN_OR_RETURN(ModelSetUp model, SetUpModel(ModelFlagsAsGiven()));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, StartServer(std::move(model), address));
+  absl::Status announced = WritePortFile(absl::GetFlag(FLAGS_port_file), server->address().port);
+  if (announced.ok()) {
+    std::cout << "listening on " << server->address().ToString() << std::endl;
+    int signal = 0;
+    sigwait(&stop_signals, &signal);
+  }
+  server->Stop();
+  return announced;
+}
+
+}  // namespace
+}  // namespace lockstep::coordinator
+
+int main(int argc, char** argv) {
+  // Blocked before any thread starts, so that only sigwait gets them.
+  sigset_t stop_signals;
+  sigemptyset(&stop_signals);
+  sigaddset(&stop_signals, SIGINT);
+  sigaddset(&stop_signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+  std::vector<std::string> arguments =
+      lockstep::InitMain(argc, argv,
+                         "Serves a transformer model that is split over workers.\n"
+                         "  coordinatord --model=DIR --tp=2 --pp=2 --listen=127.0.0.1:50051");
+  absl::Status status = lockstep::coordinator::Run(arguments, stop_signals);
+  if (status.ok()) return 0;
+  std::cerr << "coordinatord: " << status.message() << std::endl;
+  return 1;
+}

@@ -1,0 +1,134 @@
+// What is made in which order, and taken down in the reverse one.
+#include "coordinator/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "coordinator/cluster/admin_service.h"
+#include "coordinator/cluster/cluster.h"
+#include "coordinator/cluster/cluster_service.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/serve/inference_service.h"
+
+namespace lockstep::coordinator {
+namespace {
+
+constexpr int kMaxMessageBytes = 16 << 20;
+constexpr std::chrono::milliseconds kGraceForStreams{1000};
+// A dead host is noticed after the sum of these two.
+constexpr int kKeepaliveMs = 10000;
+constexpr int kKeepaliveTimeoutMs = 10000;
+constexpr int kLeastPingIntervalMs = 1000;
+
+/// Tells grpc.health.v1 whether InferenceService serves; before the server stands, remembers it.
+class HealthReporter {
+ public:
+  void Attach(grpc::HealthCheckServiceInterface* health) {
+    absl::MutexLock lock(&mutex_);
+    health_ = health;
+    Report();
+  }
+  void SetServing(bool serving) {
+    absl::MutexLock lock(&mutex_);
+    serving_ = serving;
+    Report();
+  }
+
+ private:
+  void Report() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (health_ == nullptr) return;
+    health_->SetServingStatus(v1::InferenceService::service_full_name(), serving_);
+  }
+
+  absl::Mutex mutex_;
+  grpc::HealthCheckServiceInterface* health_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  bool serving_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+class GrpcServer final : public Server {
+ public:
+  GrpcServer(ModelSetUp model, ListenAddress address)
+      : address_(std::move(address)),
+        tokenizer_(std::move(model.tokenizer)),
+        engine_(EngineOptions{}),
+        cluster_(std::move(model.cluster), &engine_,
+                 [this](bool serving) { health_.SetServing(serving); }),
+        inference_service_(std::move(model.served), *tokenizer_, engine_),
+        cluster_service_(&cluster_),
+        admin_service_(&cluster_, [this] { return Usage(); }) {}
+
+  absl::Status Start() {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort(address_.ToString(), grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(&inference_service_);
+    builder.RegisterService(&cluster_service_);
+    builder.RegisterService(&admin_service_);
+    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    // Another coordinator on the same port is an error, not a partner.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                               kLeastPingIntervalMs);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || port == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("cannot listen on ", address_.ToString(),
+                       ": the port is taken or the address is not of this machine; --listen takes "
+                       "HOST:PORT, and port 0 chooses a free one"));
+    }
+    address_.port = port;
+    health_.Attach(server_->GetHealthCheckService());
+    return absl::OkStatus();
+  }
+
+  const ListenAddress& address() const override { return address_; }
+
+  void Stop() override {
+    cluster_.Shutdown("the coordinator has been stopped");
+    engine_.Shutdown();
+    server_->Shutdown(std::chrono::system_clock::now() + kGraceForStreams);
+    health_.Attach(nullptr);
+    server_.reset();
+  }
+
+ private:
+  EngineUsage Usage() const {
+    EngineStats stats = engine_.Stats();
+    return {.running_requests = stats.running_requests,
+            .waiting_requests = stats.waiting_requests,
+            .kv_blocks_used = stats.kv_blocks_used};
+  }
+
+  ListenAddress address_;
+  HealthReporter health_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  Engine engine_;
+  Cluster cluster_;
+  InferenceService inference_service_;
+  ClusterService cluster_service_;
+  AdminService admin_service_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> StartServer(ModelSetUp model,
+                                                    const ListenAddress& address) {
+  auto server = std::make_unique<GrpcServer>(std::move(model), address);
+  absl::Status started = server->Start();
+  if (!started.ok()) return started;
+  return server;
+}
+
+}  // namespace lockstep::coordinator

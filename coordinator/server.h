@@ -1,0 +1,29 @@
+// The coordinator as one object: engine, cluster, services and the gRPC server in front of them.
+#ifndef LOCKSTEP_COORDINATOR_SERVER_H_
+#define LOCKSTEP_COORDINATOR_SERVER_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "coordinator/listen_address.h"
+#include "coordinator/model_set_up.h"
+
+namespace lockstep::coordinator {
+
+class Server {
+ public:
+  virtual ~Server() = default;
+  /// Where it listens, with the port that was chosen.
+  virtual const ListenAddress& address() const = 0;
+  /// Sends the workers home, ends the clients' calls with Unavailable and waits, about a second at
+  /// most, until all have gone. Call once.
+  virtual void Stop() = 0;
+};
+
+/// Starts to listen, in plain text, for workers, clients and coordinatorctl. InvalidArgument when
+/// the address cannot be had.
+absl::StatusOr<std::unique_ptr<Server>> StartServer(ModelSetUp model, const ListenAddress& address);
+
+}  // namespace lockstep::coordinator
+
+#endif  // LOCKSTEP_COORDINATOR_SERVER_H_
