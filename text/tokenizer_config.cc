@@ -59,7 +59,7 @@ absl::Status CollectTemplates(const Json& json, const std::filesystem::path& pat
     templates["default"] = entry->get<std::string>();
     return absl::OkStatus();
   }
-  const absl::Status malformed = absl::InvalidArgumentError(
+  absl::Status malformed = absl::InvalidArgumentError(
       absl::StrCat(path.string(), ": chat_template is neither a string nor a list of objects with ",
                    "the strings \"name\" and \"template\""));
   if (!entry->is_array()) return malformed;
