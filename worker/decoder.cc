@@ -28,23 +28,23 @@ int64_t PaddedFloats(int64_t floats) {
 
 Decoder::Decoder(const model::DecoderSpec& spec, const model::RankShard& shard,
                  const ShardWeights& weights, const KvPool& kv, Collective& tensor,
-                 kernels::ThreadPool& pool, int64_t max_rows, std::function<void()> on_layer)
+                 kernels::ThreadPool& pool, int64_t max_rows, CheckpointFn checkpoint)
     : spec_(spec),
       shard_(shard),
       weights_(weights),
       kv_(kv),
       tensor_(tensor),
       pool_(pool),
-      on_layer_(std::move(on_layer)),
+      checkpoint_(std::move(checkpoint)),
       inverse_frequencies_(model::InverseFrequencies(spec.attention.rope, spec.attention.head_dim)),
       mlp_rows_(std::min(max_rows, kMlpRows)) {}
 
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(
     const model::DecoderSpec& spec, const model::RankShard& shard, const ShardWeights& weights,
     const KvPool& kv, Collective& tensor, kernels::ThreadPool& pool, int64_t max_rows,
-    std::function<void()> on_layer) {
+    CheckpointFn checkpoint) {
   std::unique_ptr<Decoder> decoder(
-      new Decoder(spec, shard, weights, kv, tensor, pool, max_rows, std::move(on_layer)));
+      new Decoder(spec, shard, weights, kv, tensor, pool, max_rows, std::move(checkpoint)));
   LOCKSTEP_RETURN_IF_ERROR(decoder->AllocateActivations(max_rows));
   return decoder;
 }
@@ -117,7 +117,7 @@ absl::Status Decoder::RunLayers(std::span<const int32_t> positions,
   kernels::RopeCosSin(positions, inverse_frequencies_, 1.0f, cos_sin_.Rows(rows_), pool_);
   for (int64_t layer = 0; layer < shard_.layers.size(); ++layer) {
     LOCKSTEP_RETURN_IF_ERROR(RunLayer(layer, sequences));
-    on_layer_();
+    LOCKSTEP_RETURN_IF_ERROR(checkpoint_());
   }
   AddDelta();
   return absl::OkStatus();

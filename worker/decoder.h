@@ -23,6 +23,9 @@
 
 namespace lockstep::worker {
 
+/// Called between pieces of work: tells that there is progress, and may ask to stop.
+using CheckpointFn = std::function<absl::Status()>;
+
 /// The forward pass of one stage's layers on one tensor-parallel rank. Owns the activations, sized
 /// once for `max_rows`; borrows everything else. Used by the compute thread alone; every method
 /// blocks until its result is there. A failure is that of the collective: the epoch ends.
@@ -31,12 +34,14 @@ namespace lockstep::worker {
 /// the last stage, or hidden() handed to the next one.
 class Decoder {
  public:
-  /// `tensor` joins the ranks of the stage. `on_layer` is called after each layer, for progress.
-  /// ResourceExhausted when the activations find no memory.
-  static absl::StatusOr<std::unique_ptr<Decoder>> Create(
-      const model::DecoderSpec& spec, const model::RankShard& shard, const ShardWeights& weights,
-      const KvPool& kv, Collective& tensor, kernels::ThreadPool& pool, int64_t max_rows,
-      std::function<void()> on_layer);
+  /// `tensor` joins the ranks of the stage. `checkpoint` is called after each layer; an error of
+  /// its ends the step. ResourceExhausted when the activations find no memory.
+  static absl::StatusOr<std::unique_ptr<Decoder>> Create(const model::DecoderSpec& spec,
+                                                         const model::RankShard& shard,
+                                                         const ShardWeights& weights,
+                                                         const KvPool& kv, Collective& tensor,
+                                                         kernels::ThreadPool& pool,
+                                                         int64_t max_rows, CheckpointFn checkpoint);
 
   /// The residual stream of the step, [rows, hidden_size] fp32, contiguous.
   kernels::Matrix hidden(int64_t rows) { return hidden_.Rows(rows); }
@@ -65,7 +70,7 @@ class Decoder {
 
   Decoder(const model::DecoderSpec& spec, const model::RankShard& shard,
           const ShardWeights& weights, const KvPool& kv, Collective& tensor,
-          kernels::ThreadPool& pool, int64_t max_rows, std::function<void()> on_layer);
+          kernels::ThreadPool& pool, int64_t max_rows, CheckpointFn checkpoint);
   absl::Status AllocateActivations(int64_t max_rows);
 
   absl::Status RunLayer(int64_t layer, std::span<const kernels::SequenceRows> sequences);
@@ -84,7 +89,7 @@ class Decoder {
   const KvPool& kv_;
   Collective& tensor_;
   kernels::ThreadPool& pool_;
-  const std::function<void()> on_layer_;
+  const CheckpointFn checkpoint_;
   const std::vector<double> inverse_frequencies_;
   const int64_t mlp_rows_;      // rows of the MLP done at a time, to bound its activations
   int64_t rows_ = 0;            // of the step under way

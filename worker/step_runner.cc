@@ -9,19 +9,11 @@
 
 namespace lockstep::worker {
 
-int64_t RankGroups::wait_ns() const {
-  int64_t total = 0;
-  for (const Collective* group : {tensor.get(), activations.get(), tokens.get()}) {
-    if (group != nullptr) total += group->wait_ns();
-  }
-  return total;
-}
-
 StepRunner::StepRunner(const StepRunnerOptions& options, RankGroups& groups,
-                       kernels::ThreadPool& pool, Progress& progress, KvPool kv)
+                       kernels::ThreadPool& pool, CheckpointFn checkpoint, KvPool kv)
     : options_(options),
       groups_(groups),
-      progress_(progress),
+      checkpoint_(std::move(checkpoint)),
       kv_(std::move(kv)),
       table_(options.limits),
       token_return_(options.shard, groups.tokens.get()),
@@ -33,17 +25,17 @@ absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(const StepRunnerO
                                                                const ShardWeights& weights,
                                                                RankGroups& groups,
                                                                kernels::ThreadPool& pool,
-                                                               Progress& progress) {
+                                                               CheckpointFn checkpoint) {
   const kernels::KvLayout layout{static_cast<int>(options.shard.kv_heads.size()),
                                  options.spec.attention.head_dim, options.dtype};
   LOCKSTEP_ASSIGN_OR_RETURN(
       KvPool kv, KvPool::Create(options.shard.layers.size(), options.limits.kv_blocks, layout));
   std::unique_ptr<StepRunner> runner(
-      new StepRunner(options, groups, pool, progress, std::move(kv)));
+      new StepRunner(options, groups, pool, std::move(checkpoint), std::move(kv)));
   LOCKSTEP_ASSIGN_OR_RETURN(
       runner->decoder_,
       Decoder::Create(options.spec, options.shard, weights, runner->kv_, *groups.tensor, pool,
-                      options.limits.max_batch_tokens, [&progress] { progress.Touch(); }));
+                      options.limits.max_batch_tokens, runner->checkpoint_));
   return runner;
 }
 
@@ -105,7 +97,7 @@ absl::StatusOr<std::vector<Choice>> StepRunner::ChooseTokens(const Step& step) {
         std::vector<Choice> chosen,
         sampler_.Choose(logits, std::span<const LogitRow>(rows).subspan(begin, count)));
     choices.insert(choices.end(), chosen.begin(), chosen.end());
-    progress_.Touch();
+    LOCKSTEP_RETURN_IF_ERROR(checkpoint_());
   }
   return choices;
 }

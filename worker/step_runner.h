@@ -14,26 +14,15 @@
 #include "model/decoder_spec.h"
 #include "model/rank_shard.h"
 #include "proto/lockstep/v1/cluster.pb.h"
-#include "worker/collective/collective.h"
 #include "worker/decoder.h"
 #include "worker/kv_pool.h"
-#include "worker/progress.h"
+#include "worker/rank_groups.h"
 #include "worker/sampler.h"
 #include "worker/sequence_table.h"
 #include "worker/shard_weights.h"
 #include "worker/token_return.h"
 
 namespace lockstep::worker {
-
-/// The communicators of one rank. `tensor` is always there; the other two only with several stages.
-struct RankGroups {
-  std::unique_ptr<Collective> tensor;
-  std::unique_ptr<Collective> activations;
-  std::unique_ptr<Collective> tokens;
-
-  /// Nanoseconds spent waiting in all of them. Thread-safe.
-  int64_t wait_ns() const;
-};
 
 struct StepRunnerOptions {
   model::DecoderSpec spec;
@@ -42,16 +31,17 @@ struct StepRunnerOptions {
   SequenceLimits limits;
 };
 
-/// Holds the rank's state of one epoch. Borrows weights, groups, pool and progress. Everything but
+/// Holds the rank's state of one epoch. Borrows weights, groups and pool. Everything but
 /// construction happens on the compute thread; the first error ends the epoch.
 class StepRunner {
  public:
-  /// ResourceExhausted when the KV pool or the activations find no memory.
+  /// `checkpoint`: see Decoder. ResourceExhausted when the KV pool or the activations find no
+  /// memory.
   static absl::StatusOr<std::unique_ptr<StepRunner>> Create(const StepRunnerOptions& options,
                                                             const ShardWeights& weights,
                                                             RankGroups& groups,
                                                             kernels::ThreadPool& pool,
-                                                            Progress& progress);
+                                                            CheckpointFn checkpoint);
 
   /// Runs one batch and blocks until this rank's part is done. The result has all fields but the
   /// times; tokens and log-probabilities only on the first rank of the last stage. Errors:
@@ -62,7 +52,7 @@ class StepRunner {
 
  private:
   StepRunner(const StepRunnerOptions& options, RankGroups& groups, kernels::ThreadPool& pool,
-             Progress& progress, KvPool kv);
+             CheckpointFn checkpoint, KvPool kv);
 
   absl::Status Forward(Step& step);
   absl::StatusOr<std::vector<Choice>> ChooseTokens(const Step& step);
@@ -70,7 +60,7 @@ class StepRunner {
 
   const StepRunnerOptions options_;
   RankGroups& groups_;
-  Progress& progress_;
+  const CheckpointFn checkpoint_;
   KvPool kv_;
   SequenceTable table_;
   TokenReturn token_return_;
