@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <climits>
 #include <ctime>
 #include <utility>
@@ -25,7 +26,7 @@ constexpr nanoseconds kMaxSpin = microseconds(5);
 constexpr nanoseconds kMinSpin = nanoseconds(500);
 constexpr nanoseconds kYield = microseconds(100);
 /// How often a sleeper looks whether the peers that it waits for are alive.
-constexpr nanoseconds kLivenessPeriod = milliseconds(50);
+constexpr nanoseconds kLivenessPeriod = milliseconds(20);
 
 void Pause() {
 #if defined(__x86_64__)
@@ -96,6 +97,8 @@ absl::Status ShmGroup::WaitSlowly(absl::FunctionRef<bool()> ready, RankSet neede
   if (!Spin(ready) && !Yield(ready)) status = Sleep(ready, needed, deadline);
   nanoseconds waited = Clock::now() - start;
   wait_ns_.fetch_add(waited.count(), std::memory_order_relaxed);
+  // Who waited knows better what it means that the time is over.
+  if (absl::IsDeadlineExceeded(status)) return status;
   if (!status.ok()) return Fail(std::move(status));
   return this->status();
 }
@@ -149,19 +152,23 @@ absl::Status ShmGroup::Sleep(absl::FunctionRef<bool()> ready, RankSet needed, ab
 }
 
 absl::Status ShmGroup::CheckPeers(RankSet needed, bool check_alive) {
+  RankSet departed = 0;
   for (int rank = 0; rank < member_.size; ++rank) {
     if ((needed & SetOf(rank)) == 0 || segments_[rank].data() == nullptr) continue;
-    if (check_alive && !segments_[rank].OwnerAlive()) {
-      segments_[rank].Unlink();
-      return absl::UnavailableError(
-          absl::StrCat("rank ", rank, " of group ", member_.group, " is gone: its process ended"));
-    }
-    if (views_[rank].bell().departed.load(std::memory_order_seq_cst) != 0) {
-      return absl::UnavailableError(absl::StrCat("rank ", rank, " of group ", member_.group,
-                                                 " is gone: it aborted or closed"));
-    }
+    bool left = views_[rank].bell().departed.load(std::memory_order_seq_cst) != 0;
+    if (left) departed |= SetOf(rank);
   }
-  return absl::OkStatus();
+  // A rank that died is the cause to name; those that left may have done so because of it.
+  for (int rank = 0; rank < member_.size && (check_alive || departed != 0); ++rank) {
+    bool known = (needed & ~departed & SetOf(rank)) != 0 && segments_[rank].data() != nullptr;
+    if (!known || segments_[rank].OwnerAlive()) continue;
+    segments_[rank].Unlink();
+    return absl::UnavailableError(
+        absl::StrCat("rank ", rank, " of group ", member_.group, " is gone: its process ended"));
+  }
+  if (departed == 0) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("rank ", std::countr_zero(departed), " of group ",
+                                             member_.group, " is gone: it aborted or closed"));
 }
 
 }  // namespace lockstep::worker

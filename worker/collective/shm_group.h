@@ -48,9 +48,9 @@ class ShmGroup {
   /// Takes over the mapping of a peer's segment.
   void AddPeer(int rank, ShmSegment segment);
 
-  /// Blocks until ready() is true. Fails with the kept failure once there is one, with Unavailable
-  /// when a rank of `needed` has left or died while ready() is false, with DeadlineExceeded after
-  /// `deadline`; any of these is kept. ready() is called by this thread only.
+  /// Blocks until ready() is true. Fails with the kept failure once there is one, with Unavailable,
+  /// which is kept, when a rank of `needed` has left or died while ready() is false, and with
+  /// DeadlineExceeded, which is not, after `deadline`. ready() is called by this thread only.
   absl::Status Wait(absl::FunctionRef<bool()> ready, RankSet needed,
                     absl::Time deadline = absl::InfiniteFuture()) {
     if (ready()) return failure_.raised() ? failure_.status() : absl::OkStatus();
