@@ -4,8 +4,8 @@
 
 #include <glog/logging.h>
 
-#include <algorithm>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -85,9 +85,10 @@ EngineStats Engine::Stats() const {
 
 void Engine::OnGroupFormed(std::shared_ptr<RankGroup> group) {
   Deliveries deliveries;
+  std::shared_ptr<RankGroup> previous;
   {
     absl::MutexLock lock(&mutex_);
-    DropGroup();
+    previous = DropGroup();
     if (shut_down_) return;
     group_ = std::move(group);
     pool_ = BlockPool(group_->limits().kv_blocks);
@@ -111,11 +112,12 @@ void Engine::OnStepDone(const v1::StepResult& result) {
 }
 
 void Engine::OnGroupLost(uint64_t epoch, const absl::Status& reason) {
+  std::shared_ptr<RankGroup> lost;
   absl::MutexLock lock(&mutex_);
   if (group_ == nullptr || epoch != group_->limits().epoch) return;
   LOG(INFO) << "epoch " << epoch << " is over (" << reason << "): " << running_.size()
             << " running requests wait for the next one";
-  DropGroup();
+  lost = DropGroup();
 }
 
 void Engine::Deliver(Deliveries deliveries) {
@@ -137,7 +139,7 @@ void Engine::EndExpired() {
   Deliver(std::move(deliveries));
 }
 
-void Engine::DropGroup() {
+std::shared_ptr<RankGroup> Engine::DropGroup() {
   for (const RequestPtr& request : running_) {
     request->Stop();
     waiting_.emplace(request->id(), request);
@@ -147,7 +149,7 @@ void Engine::DropGroup() {
   freed_sequences_.clear();
   outstanding_.clear();
   pool_ = BlockPool(0);
-  group_.reset();
+  return std::exchange(group_, nullptr);
 }
 
 void Engine::End(RequestPtr request, absl::Status status, RequestUpdate update,

@@ -105,8 +105,9 @@ class Engine final : public GroupObserver {
 
   static void Deliver(Deliveries deliveries);
   void EndExpired() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Everything of the epoch is forgotten; running requests wait.
-  void DropGroup() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Everything of the epoch is forgotten; running requests wait. The caller drops the result once
+  // the mutex is released, since it may be the last reference.
+  std::shared_ptr<RankGroup> DropGroup() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes the request's blocks, forgets it and makes its last update.
   void End(RequestPtr request, absl::Status status, RequestUpdate update, Deliveries& deliveries,
            v1::FinishReason reason = v1::FINISH_REASON_UNSPECIFIED)
