@@ -174,7 +174,7 @@ class TaskRun {
     for (int64_t chunk = 0; chunk < end; chunk += kTokens) {
       int64_t chunk_end = std::min<int64_t>(end, chunk + kTokens);
       loader.Load(chunk, chunk_end);
-      for (int first = 0; first < queries_; first += kMaxRows) AttendChunk(chunk, first);
+      for (int first = 0; first < queries_; first += kTileRows<1>) AttendChunk(chunk, first);
     }
     WriteOut();
   }
@@ -182,12 +182,12 @@ class TaskRun {
  private:
   int64_t RowOf(int query) const { return task_.row_begin + query / task_.group; }
   int HeadOf(int query) const { return task_.kv_head * task_.group + query % task_.group; }
-  int TileRows(int first) const { return std::min(kMaxRows, queries_ - first); }
+  int TileRows(int first) const { return std::min(kTileRows<1>, queries_ - first); }
 
   void StageQueries() {
     int head_dim = layout_.head_dim;
     for (int query = 0; query < queries_; ++query) {
-      int first = query / kMaxRows * kMaxRows;
+      int first = query / kTileRows<1> * kTileRows<1>;
       int rows = TileRows(first);
       const float* from =
           task_.q.row(task_.sequence->first_row + RowOf(query)) + HeadOf(query) * head_dim;
@@ -201,14 +201,14 @@ class TaskRun {
     int rows = TileRows(first);
     float* scores = scratch_.scores + first * kScoreStride;
     for (int panel = 0; panel < kTokens / 32; ++panel) {
-      RunTile<0, 1, float>(rows, {.x = scratch_.q + first * layout_.head_dim,
-                                  .panels = scratch_.keys + panel * layout_.head_dim * 32,
-                                  .panel_stride = 0,
-                                  .depth = layout_.head_dim,
-                                  .start = nullptr,
-                                  .start_stride = 0,
-                                  .y = scores + panel * 32,
-                                  .y_stride = kScoreStride});
+      RunTile<1, 0, 1, float>(rows, {.x = scratch_.q + first * layout_.head_dim,
+                                     .panels = scratch_.keys + panel * layout_.head_dim * 32,
+                                     .panel_stride = 0,
+                                     .depth = layout_.head_dim,
+                                     .start = nullptr,
+                                     .start_stride = 0,
+                                     .y = scores + panel * 32,
+                                     .y_stride = kScoreStride});
     }
     for (int r = 0; r < rows; ++r) {
       int query = first + r;
@@ -223,14 +223,14 @@ class TaskRun {
     }
     for (int panel = 0; panel < padded_dim_ / 32; ++panel) {
       float* sums = scratch_.sums + first * padded_dim_ + panel * 32;
-      RunTile<kScoreStride, 1, float>(rows, {.x = scores,
-                                             .panels = scratch_.values + panel * kTokens * 32,
-                                             .panel_stride = 0,
-                                             .depth = kTokens,
-                                             .start = sums,
-                                             .start_stride = padded_dim_,
-                                             .y = sums,
-                                             .y_stride = padded_dim_});
+      RunTile<1, kScoreStride, 1, float>(rows, {.x = scores,
+                                                .panels = scratch_.values + panel * kTokens * 32,
+                                                .panel_stride = 0,
+                                                .depth = kTokens,
+                                                .start = sums,
+                                                .start_stride = padded_dim_,
+                                                .y = sums,
+                                                .y_stride = padded_dim_});
     }
   }
 

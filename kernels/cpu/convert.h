@@ -1,8 +1,9 @@
-// Conversion of short runs of weights between element types, and the check that they are finite.
+// Single weights of any element type and alignment: reading, storing, and the check that they are
+// finite. The vector code has its own of each.
 #ifndef LOCKSTEP_KERNELS_CPU_CONVERT_H_
 #define LOCKSTEP_KERNELS_CPU_CONVERT_H_
 
-#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -10,11 +11,6 @@
 #include "base/dtype.h"
 
 namespace lockstep::kernels::cpu {
-
-inline bool IsFinite(uint16_t bf16) { return (bf16 & 0x7f80u) != 0x7f80u; }
-inline bool IsFinite(float value) {
-  return (std::bit_cast<uint32_t>(value) & 0x7f800000u) != 0x7f800000u;
-}
 
 /// Element i of `from`, of `dtype` and any alignment.
 inline float LoadElement(const std::byte* from, DType dtype, int64_t i) {
@@ -28,29 +24,20 @@ inline float LoadElement(const std::byte* from, DType dtype, int64_t i) {
   return dtype == DType::kBF16 ? Bf16ToFloat(bits) : F16ToFloat(bits);
 }
 
-/// to[0 .. count) = from[0 .. count), converted; exact to fp32, rounded to nearest even to bf16.
-inline void ConvertRun(const std::byte* from, DType dtype, int64_t count, float* to) {
-  if (dtype == DType::kF32) {
-    std::memcpy(to, from, count * sizeof(float));
-    return;
-  }
-  for (int64_t i = 0; i < count; ++i) to[i] = LoadElement(from, dtype, i);
+/// Whether `value` is finite, and still so when stored as `storage`, kF32 or kBF16.
+inline bool IsFiniteAs(DType storage, float value) {
+  return std::isfinite(storage == DType::kF32 ? value : Bf16ToFloat(FloatToBf16(value)));
 }
 
-inline void ConvertRun(const std::byte* from, DType dtype, int64_t count, uint16_t* to) {
-  if (dtype == DType::kBF16) {
-    std::memcpy(to, from, count * sizeof(uint16_t));
-    return;
+/// Element i of `to` = value, rounded to nearest even. Returns IsFiniteAs.
+inline bool StoreElement(float value, DType storage, std::byte* to, int64_t i) {
+  if (storage == DType::kF32) {
+    std::memcpy(to + 4 * i, &value, sizeof(value));
+  } else {
+    uint16_t bits = FloatToBf16(value);
+    std::memcpy(to + 2 * i, &bits, sizeof(bits));
   }
-  for (int64_t i = 0; i < count; ++i) to[i] = FloatToBf16(LoadElement(from, dtype, i));
-}
-
-/// True when all of values[0 .. count) are finite.
-template <typename T>
-bool AllFinite(const T* values, int64_t count) {
-  bool finite = true;
-  for (int64_t i = 0; i < count; ++i) finite &= IsFinite(values[i]);
-  return finite;
+  return IsFiniteAs(storage, value);
 }
 
 }  // namespace lockstep::kernels::cpu

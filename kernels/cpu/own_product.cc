@@ -63,12 +63,11 @@ class OwnMatrix : public PackedMatrix {
 
  private:
   void ProductOfChunk(ConstMatrix x, Matrix y, ThreadPool& pool) const {
-    int64_t max_rows = MaxTileRows();
-    RowTiles tiles = {x.rows, (x.rows + max_rows - 1) / max_rows};
-    ProductJob job = {panels_, PackX(x, tiles, pool), tiles, y};
-    pool.ParallelFor(panels_.count() * tiles.tiles, 1, [&](int64_t begin, int64_t end) {
+    ProductPlan plan = PlanProduct(x.rows);
+    ProductJob job = {panels_, PackX(x, plan.tiles, pool), plan, y};
+    pool.ParallelFor(plan.units(panels_.count()), 1, [&](int64_t begin, int64_t end) {
       thread_local Scratch scratch;
-      int64_t bytes = ProductScratchFloats(tiles) * static_cast<int64_t>(sizeof(float));
+      int64_t bytes = ProductScratchFloats(plan) * static_cast<int64_t>(sizeof(float));
       MultiplyUnits(job, begin, end, scratch.Get(bytes));
     });
   }

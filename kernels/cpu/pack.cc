@@ -1,4 +1,4 @@
-// Packing: 32 rows x 32 columns at a time, staged in L1 in the storage type, then transposed.
+// Shares the panels out over the pool; whole blocks go to the vector code, edges go by element.
 #include "kernels/cpu/pack.h"
 
 #include <algorithm>
@@ -8,12 +8,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/cpu/pack_kernels.h"
 
 namespace lockstep::kernels::cpu {
 namespace {
-
-// Columns staged at once: one cache line of each bf16 source row.
-constexpr int64_t kColumns = 32;
 
 // The part of one panel that a call fills: lanes [lane_begin, lane_begin + rows) from source rows
 // [source_row, source_row + rows).
@@ -24,7 +22,6 @@ struct Slice {
   int64_t source_row;
 };
 
-template <typename T>
 class PanelPacker {
  public:
   PanelPacker(const WeightRows& source, const Panels& panels, std::byte* data)
@@ -32,33 +29,30 @@ class PanelPacker {
 
   /// False when a value is not finite.
   bool Pack(const Slice& slice) const {
-    alignas(64) T stage[kPanelWidth][kColumns];
-    T* to = reinterpret_cast<T*>(data_ + slice.panel * panels_.panel_bytes());
+    std::byte* panel = data_ + slice.panel * panels_.panel_bytes();
+    const std::byte* from = source_.data + slice.source_row * source_.stride_bytes;
     bool finite = true;
-    for (int64_t k = 0; k < source_.cols; k += kColumns) {
-      int64_t cols = std::min(kColumns, source_.cols - k);
-      for (int64_t r = 0; r < slice.rows; ++r) {
-        const std::byte* from = source_.data + (slice.source_row + r) * source_.stride_bytes +
-                                k * static_cast<int64_t>(SizeOf(source_.dtype));
-        ConvertRun(from, source_.dtype, cols, stage[r]);
-        finite &= AllFinite(stage[r], cols);
+    int64_t k = 0;
+    if (slice.rows == kPanelWidth) {
+      for (; k + kPackColumns <= source_.cols; k += kPackColumns) {
+        finite &= PackBlock(from, source_.stride_bytes, source_.dtype, k, panels_, panel);
       }
-      Scatter(stage, slice, k, cols, to);
     }
-    return finite;
+    return PackEdge(slice, from, k, panel) && finite;
   }
 
  private:
-  void Scatter(const T (&stage)[kPanelWidth][kColumns], const Slice& slice, int64_t first,
-               int64_t cols, T* to) const {
-    int64_t slots[kPanelWidth];
-    for (int64_t r = 0; r < slice.rows; ++r) {
-      slots[r] = panels_.slot(slice.lane_begin + r);
+  // Element by element: another thread may be writing this panel's other lanes.
+  bool PackEdge(const Slice& slice, const std::byte* from, int64_t first, std::byte* panel) const {
+    bool finite = true;
+    for (int64_t r = 0; r < slice.rows; ++r, from += source_.stride_bytes) {
+      int64_t slot = panels_.slot(slice.lane_begin + r);
+      for (int64_t k = first; k < source_.cols; ++k) {
+        float value = LoadElement(from, source_.dtype, k);
+        finite &= StoreElement(value, panels_.storage, panel, panels_.line(k) * kPanelWidth + slot);
+      }
     }
-    for (int64_t k = 0; k < cols; ++k) {
-      T* line = to + panels_.line(first + k) * kPanelWidth;
-      for (int64_t r = 0; r < slice.rows; ++r) line[slots[r]] = stage[r][k];
-    }
+    return finite;
   }
 
   const WeightRows& source_;
@@ -78,8 +72,7 @@ absl::Status NotFinite(const WeightRows& rows, DType storage, int64_t first_row)
   for (int64_t r = first_row; r < rows.rows; ++r) {
     for (int64_t c = 0; c < rows.cols; ++c) {
       float value = LoadElement(rows.data + r * rows.stride_bytes, rows.dtype, c);
-      bool finite = storage == DType::kF32 ? IsFinite(value) : IsFinite(FloatToBf16(value));
-      if (finite) continue;
+      if (IsFiniteAs(storage, value)) continue;
       return absl::DataLossError(absl::StrCat("weight at row ", r, ", column ", c, " is ", value,
                                               " in ", std::string(Name(storage)),
                                               ", not a finite number"));
@@ -88,10 +81,12 @@ absl::Status NotFinite(const WeightRows& rows, DType storage, int64_t first_row)
   return absl::DataLossError("a weight is not finite");
 }
 
-template <typename T>
-absl::Status PackTyped(const WeightRows& rows, int64_t out_begin, const Panels& panels,
-                       std::byte* data, ThreadPool& pool) {
-  PanelPacker<T> packer(rows, panels, data);
+}  // namespace
+
+absl::Status PackIntoPanels(const WeightRows& rows, int64_t out_begin, const Panels& panels,
+                            std::byte* data, ThreadPool& pool) {
+  if (rows.rows == 0) return absl::OkStatus();
+  PanelPacker packer(rows, panels, data);
   int64_t touched =
       (out_begin + rows.rows + kPanelWidth - 1) / kPanelWidth - out_begin / kPanelWidth;
   std::atomic<int64_t> bad_row{std::numeric_limits<int64_t>::max()};
@@ -107,15 +102,6 @@ absl::Status PackTyped(const WeightRows& rows, int64_t out_begin, const Panels& 
   });
   if (bad_row.load() == std::numeric_limits<int64_t>::max()) return absl::OkStatus();
   return NotFinite(rows, panels.storage, bad_row.load());
-}
-
-}  // namespace
-
-absl::Status PackIntoPanels(const WeightRows& rows, int64_t out_begin, const Panels& panels,
-                            std::byte* data, ThreadPool& pool) {
-  if (rows.rows == 0 || rows.cols == 0) return absl::OkStatus();
-  if (panels.storage == DType::kF32) return PackTyped<float>(rows, out_begin, panels, data, pool);
-  return PackTyped<uint16_t>(rows, out_begin, panels, data, pool);
 }
 
 }  // namespace lockstep::kernels::cpu

@@ -22,8 +22,8 @@ namespace lockstep::kernels::cpu {
 // Panels that share one pass over the packed x: their sums of 512 rows (64 KiB each) and a chunk of
 // x (512 KiB) stay in L2 together.
 constexpr int64_t kPanelGroup = 4;
-// From this many row tiles on, expanding bf16 once beats expanding it in every tile.
-constexpr int64_t kSlabTiles = 4;
+// From this many rows on, expanding bf16 once beats expanding it in every tile.
+constexpr int64_t kSlabRows = 43;
 
 }  // namespace lockstep::kernels::cpu
 #endif  // LOCKSTEP_KERNELS_CPU_PRODUCT_KERNELS_ONCE
@@ -44,9 +44,9 @@ HWY_INLINE const W* PanelAs(const Panels& weights, int64_t p) {
 template <typename W>
 HWY_INLINE void RunPacked(int64_t rows, const TileCall<W>& call) {
   if (call.depth == kChunk) {
-    RunTile<0, kInterleaveOf<W>>(rows, call);
+    RunTile<1, 0, kInterleaveOf<W>>(rows, call);
   } else {
-    RunTile<0, 1>(rows, call);
+    RunTile<1, 0, 1>(rows, call);
   }
 }
 
@@ -93,14 +93,14 @@ void RunPanel(const ProductJob& job, int64_t p, int64_t tile_begin, int64_t tile
               float* scratch) {
   const Panels& weights = job.weights;
   bool whole = IsWhole(weights, p);
-  int64_t first_row = job.tiles.begin(tile_begin);
+  int64_t first_row = job.plan.tiles.begin(tile_begin);
   float* sums = whole ? job.y.row(first_row) + p * kPanelWidth : scratch;
   int64_t stride = whole ? job.y.stride : kPanelWidth;
   for (int64_t k = 0; k < weights.in_features; k += kChunk) {
     for (int64_t t = tile_begin; t < tile_end; ++t) {
-      float* tile_sums = sums + (job.tiles.begin(t) - first_row) * stride;
-      int64_t rows = job.tiles.size(t);
-      RunPacked<W>(rows, {.x = job.x + job.tiles.begin(t) * weights.in_features + k * rows,
+      float* tile_sums = sums + (job.plan.tiles.begin(t) - first_row) * stride;
+      int64_t rows = job.plan.tiles.size(t);
+      RunPacked<W>(rows, {.x = job.x + job.plan.tiles.begin(t) * weights.in_features + k * rows,
                           .panels = PanelAs<W>(weights, p) + k * kPanelWidth,
                           .panel_stride = 0,
                           .depth = std::min(kChunk, weights.in_features - k),
@@ -111,7 +111,7 @@ void RunPanel(const ProductJob& job, int64_t p, int64_t tile_begin, int64_t tile
     }
   }
   if (whole) return;
-  CopyRows(scratch, kPanelWidth, job.tiles.begin(tile_end) - first_row,
+  CopyRows(scratch, kPanelWidth, job.plan.tiles.begin(tile_end) - first_row,
            weights.out_features - p * kPanelWidth, job.y.row(first_row) + p * kPanelWidth,
            job.y.stride);
 }
@@ -128,7 +128,7 @@ HWY_INLINE int64_t RunAllStreams(const ProductJob& job, int64_t begin, int64_t e
 template <typename W>
 int64_t MultiplyFew(const ProductJob& job, int64_t begin, int64_t end) {
   constexpr bool kWide = kLanes == 16;
-  int64_t rows = job.tiles.rows;
+  int64_t rows = job.plan.tiles.rows;
   if (rows == 1) return RunAllStreams < 1, kWide ? 4 : 2, W > (job, begin, end);
   if constexpr (kWide) {
     if (rows == 2) return RunAllStreams<2, 4, W>(job, begin, end);
@@ -151,7 +151,7 @@ HWY_INLINE TileRange TilesOf(int64_t p, int64_t tiles, int64_t begin, int64_t en
 
 template <typename W>
 void MultiplyMedium(const ProductJob& job, int64_t begin, int64_t end, float* scratch) {
-  int64_t tiles = job.tiles.tiles;
+  int64_t tiles = job.plan.tiles.tiles;
   for (int64_t p = begin / tiles; p * tiles < end; ++p) {
     TileRange range = TilesOf(p, tiles, begin, end);
     RunPanel<W>(job, p, range.begin, range.end, scratch);
@@ -176,6 +176,10 @@ HWY_INLINE const float* Slab(const uint16_t* lines, int64_t depth, float* scratc
   return scratch;
 }
 
+// Panels of one register tile when there are many rows: six rows by two panels need fewer loads
+// than fourteen by one.
+constexpr int kManyPanels = kLanes == 16 ? 2 : 1;
+
 // Many rows: chunk by chunk over a group of panels, the sums between chunks in contiguous scratch
 // (spilling fp32 accumulators is exact), the last chunk's straight to y.
 template <typename W>
@@ -186,58 +190,90 @@ class ManyRows {
         begin_(begin),
         end_(end),
         slab_(scratch),
-        sums_(scratch + kChunk * kPanelWidth) {}
+        sums_(scratch + kManyPanels * kChunk * kPanelWidth) {}
 
   void Run() {
-    int64_t tiles = job_.tiles.tiles;
-    int64_t last_panel = (end_ + tiles - 1) / tiles;
-    for (int64_t group = begin_ / tiles; group < last_panel; group += kPanelGroup) {
-      int64_t group_end = std::min(last_panel, group + kPanelGroup);
+    int64_t tiles = job_.plan.tiles.tiles;
+    last_column_ = (end_ + tiles - 1) / tiles;
+    for (int64_t group = begin_ / tiles; group < last_column_; group += kGroup) {
       for (int64_t k = 0; k < job_.weights.in_features; k += kChunk) {
-        for (int64_t p = group; p < group_end; ++p) {
-          RunChunk(p, k, sums_ + (p - group) * job_.tiles.rows * kPanelWidth);
-        }
+        for (int64_t u = group; u < GroupEnd(group); ++u) RunChunk(group, u, k);
       }
     }
   }
 
  private:
-  void RunChunk(int64_t p, int64_t k, float* sums) {
-    int64_t depth = std::min(kChunk, job_.weights.in_features - k);
-    const W* lines = PanelAs<W>(job_.weights, p) + k * kPanelWidth;
-    const float* slab = Slab(lines, depth, slab_);
-    // The next panel's lines are asked for while this one's are multiplied.
-    const char* next = reinterpret_cast<const char*>(lines) + job_.weights.panel_bytes();
-    bool has_next = p + 1 < job_.weights.count();
-    int64_t next_bytes = has_next ? depth * job_.weights.line_bytes() : 0;
-    int64_t tiles = job_.tiles.tiles;
-    TileRange range = TilesOf(p, tiles, begin_, end_);
+  // Columns of units that share one pass over x.
+  static constexpr int64_t kGroup = kPanelGroup / kManyPanels;
+
+  int64_t GroupEnd(int64_t group) const { return std::min(last_column_, group + kGroup); }
+  int64_t Depth(int64_t k) const { return std::min(kChunk, job_.weights.in_features - k); }
+  const W* Lines(int64_t p, int64_t k) const {
+    return PanelAs<W>(job_.weights, p) + k * kPanelWidth;
+  }
+
+  // The chunk from k on of unit column u against its row tiles.
+  void RunChunk(int64_t group, int64_t u, int64_t k) {
+    int64_t p = u * kManyPanels;
+    int64_t panels = std::min<int64_t>(kManyPanels, job_.weights.count() - p);
+    const float* slab[kManyPanels] = {};
+    for (int64_t i = 0; i < panels; ++i) {
+      slab[i] = Slab(Lines(p + i, k), Depth(k), slab_ + i * kChunk * kPanelWidth);
+    }
+    float* sums = sums_ + (u - group) * job_.plan.tiles.rows * kManyPanels * kPanelWidth;
+    TileRange range = TilesOf(u, job_.plan.tiles.tiles, begin_, end_);
     for (int64_t t = range.begin; t < range.end; ++t) {
-      for (int64_t at = next_bytes * t / tiles & ~int64_t{63}; at < next_bytes * (t + 1) / tiles;
-           at += 64) {
-        __builtin_prefetch(next + at, 0, 2);
+      PrefetchAfter(group, u, k, t);
+      float* tile_sums = sums + job_.plan.tiles.begin(t) * panels * kPanelWidth;
+      if (panels == kManyPanels) {
+        RunSlabTile<kManyPanels>(p, t, k, slab, tile_sums);
+      } else {
+        RunSlabTile<1>(p, t, k, slab, tile_sums);
       }
-      RunSlabTile(p, t, k, depth, slab, sums + job_.tiles.begin(t) * kPanelWidth);
     }
   }
 
-  void RunSlabTile(int64_t p, int64_t t, int64_t k, int64_t depth, const float* slab, float* sums) {
-    int64_t first = job_.tiles.begin(t);
-    int64_t rows = job_.tiles.size(t);
-    bool last = k + depth == job_.weights.in_features;
-    bool to_y = last && IsWhole(job_.weights, p);
+  // Asks for tile t's share of the lines that the RunChunk after this one begins with.
+  void PrefetchAfter(int64_t group, int64_t u, int64_t k, int64_t t) const {
+    if (++u == GroupEnd(group)) {
+      k += kChunk;
+      if (k < job_.weights.in_features) {
+        u = group;
+      } else if (u < last_column_) {
+        k = 0;
+      } else {
+        return;
+      }
+    }
+    int64_t tiles = job_.plan.tiles.tiles;
+    int64_t bytes = Depth(k) * job_.weights.line_bytes();
+    int64_t end = std::min(job_.weights.count(), (u + 1) * kManyPanels);
+    for (int64_t p = u * kManyPanels; p < end; ++p) {
+      const char* lines = reinterpret_cast<const char*>(Lines(p, k));
+      for (int64_t at = bytes * t / tiles & ~int64_t{63}; at < bytes * (t + 1) / tiles; at += 64) {
+        __builtin_prefetch(lines + at, 0, 2);
+      }
+    }
+  }
+
+  template <int P>
+  void RunSlabTile(int64_t p, int64_t t, int64_t k, const float* const* slab, float* sums) {
+    constexpr int64_t kWidth = P * kPanelWidth;
+    int64_t first = job_.plan.tiles.begin(t);
+    int64_t rows = job_.plan.tiles.size(t);
+    bool last = k + Depth(k) == job_.weights.in_features;
+    bool to_y = last && IsWhole(job_.weights, p + P - 1);
     float* y = job_.y.row(first) + p * kPanelWidth;
-    RunTile<0, 1, float>(rows, {.x = job_.x + first * job_.weights.in_features + k * rows,
-                                .panels = slab,
-                                .panel_stride = 0,
-                                .depth = depth,
-                                .start = k == 0 ? nullptr : sums,
-                                .start_stride = kPanelWidth,
-                                .y = to_y ? y : sums,
-                                .y_stride = to_y ? job_.y.stride : kPanelWidth});
+    RunTile<P, 0, 1, float>(rows, {.x = job_.x + first * job_.weights.in_features + k * rows,
+                                   .panels = slab[0],
+                                   .panel_stride = slab[P - 1] - slab[0],
+                                   .depth = Depth(k),
+                                   .start = k == 0 ? nullptr : sums,
+                                   .start_stride = kWidth,
+                                   .y = to_y ? y : sums,
+                                   .y_stride = to_y ? job_.y.stride : kWidth});
     if (!last || to_y) return;
-    CopyRows(sums, kPanelWidth, rows, job_.weights.out_features - p * kPanelWidth, y,
-             job_.y.stride);
+    CopyRows(sums, kWidth, rows, job_.weights.out_features - p * kPanelWidth, y, job_.y.stride);
   }
 
   const ProductJob& job_;
@@ -245,12 +281,13 @@ class ManyRows {
   const int64_t end_;
   float* const slab_;
   float* const sums_;
+  int64_t last_column_ = 0;
 };
 
 template <typename W>
 void MultiplyTyped(const ProductJob& job, int64_t begin, int64_t end, float* scratch) {
-  if (job.tiles.tiles >= kSlabTiles) return ManyRows<W>(job, begin, end, scratch).Run();
-  if (job.tiles.tiles == 1) begin = MultiplyFew<W>(job, begin, end);
+  if (job.plan.through_slab) return ManyRows<W>(job, begin, end, scratch).Run();
+  if (job.plan.tiles.tiles == 1) begin = MultiplyFew<W>(job, begin, end);
   MultiplyMedium<W>(job, begin, end, scratch);
 }
 
@@ -259,7 +296,13 @@ void MultiplyUnitsImpl(const ProductJob& job, int64_t begin, int64_t end, float*
   MultiplyTyped<uint16_t>(job, begin, end, scratch);
 }
 
-int MaxTileRowsImpl() { return kMaxRows; }
+ProductPlan PlanProductImpl(int64_t rows) {
+  bool many = rows >= kSlabRows;
+  int64_t tile_rows = many ? kTileRows<kManyPanels> : kTileRows<1>;
+  return {.tiles = {rows, (rows + tile_rows - 1) / tile_rows},
+          .unit_panels = many ? kManyPanels : 1,
+          .through_slab = many};
+}
 
 #if HWY_TARGET != HWY_SCALAR
 // Four rows by four columns, transposed.
@@ -306,13 +349,13 @@ HWY_AFTER_NAMESPACE();
 namespace lockstep::kernels::cpu {
 
 HWY_EXPORT(MultiplyUnitsImpl);
-HWY_EXPORT(MaxTileRowsImpl);
+HWY_EXPORT(PlanProductImpl);
 HWY_EXPORT(PackTileImpl);
 
-int MaxTileRows() { return HWY_DYNAMIC_DISPATCH(MaxTileRowsImpl)(); }
+ProductPlan PlanProduct(int64_t rows) { return HWY_DYNAMIC_DISPATCH(PlanProductImpl)(rows); }
 
-int64_t ProductScratchFloats(const RowTiles& tiles) {
-  return (kChunk + kPanelGroup * tiles.rows) * kPanelWidth;
+int64_t ProductScratchFloats(const ProductPlan& plan) {
+  return (plan.unit_panels * kChunk + kPanelGroup * plan.tiles.rows) * kPanelWidth;
 }
 
 void MultiplyUnits(const ProductJob& job, int64_t begin, int64_t end, float* scratch) {

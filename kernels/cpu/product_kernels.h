@@ -18,25 +18,37 @@ struct RowTiles {
   int64_t size(int64_t tile) const { return begin(tile + 1) - begin(tile); }
 };
 
+/// How a product of some rows is cut: units of unit_panels panels by one row tile, panel-major.
+struct ProductPlan {
+  RowTiles tiles;
+  int64_t unit_panels = 1;
+  /// Whether bf16 is expanded once for all row tiles.
+  bool through_slab = false;
+
+  int64_t units(int64_t panels) const {
+    return (panels + unit_panels - 1) / unit_panels * tiles.tiles;
+  }
+};
+
+/// The quickest plan of the chosen instruction set. rows >= 1.
+ProductPlan PlanProduct(int64_t rows);
+
 /// One product: y = x Wᵀ with x in tiles. Tile t of `x` begins at x + begin(t) * in_features and is
 /// [in_features][size(t)]; one row alone is therefore just itself.
 struct ProductJob {
   Panels weights;
   const float* x = nullptr;
-  RowTiles tiles;
+  ProductPlan plan;
   Matrix y;
 };
-
-/// The largest row tile of the chosen instruction set.
-int MaxTileRows();
 
 /// Writes rows [0, rows) of x, a tile, as [cols][rows].
 void PackTile(const float* x, int64_t stride, int64_t rows, int64_t cols, float* packed);
 
 /// Scratch of MultiplyUnits, in floats.
-int64_t ProductScratchFloats(const RowTiles& tiles);
+int64_t ProductScratchFloats(const ProductPlan& plan);
 
-/// Computes units [begin, end) of panel-major (panel, row tile) pairs. Each element of y is one
+/// Computes units [begin, end) of the plan. Each element of y is one
 /// chain of fused multiply-adds over ascending input features, whatever the tiling. scratch:
 /// ProductScratchFloats, 64-byte aligned.
 void MultiplyUnits(const ProductJob& job, int64_t begin, int64_t end, float* scratch);

@@ -25,8 +25,12 @@ using VF = hn::Vec<F32>;
 constexpr int kLanes = static_cast<int>(hn::MaxLanes(F32()));
 // Vectors across one panel.
 constexpr int kPanelVectors = kPanelWidth / kLanes;
-// 14 x 2 accumulators of AVX-512's 32 registers, 3 x 4 of AVX2's 16.
-constexpr int kMaxRows = kLanes == 16 ? 14 : kLanes == 8 ? 3 : 1;
+// The most rows of a tile of P panels whose accumulators stay in registers: AVX-512 has 32 of
+// them, AVX2 16.
+template <int P>
+constexpr int kTileRows = kLanes == 16  ? (P == 1 ? 14 : 6)
+                          : kLanes == 8 ? 3
+                                        : 1;
 
 // How x[r, k] and the lines of a panel are found. x stands at x[k * R + r] when kXStride is 0, else
 // at x[r * kXStride + k]. Panels lie panel_stride elements apart; line k follows line k - 1 when
@@ -114,18 +118,19 @@ HWY_NOINLINE void RunTile(const TileCall<W>& call) {
   Tile<R, P, kXStride, kInterleave, W>(call);
 }
 
-template <int kXStride, int kInterleave, typename W, int... kRowsMinus1>
+template <int P, int kXStride, int kInterleave, typename W, int... kRowsMinus1>
 HWY_INLINE void RunTileOfRows(int64_t rows, const TileCall<W>& call,
                               std::integer_sequence<int, kRowsMinus1...>) {
   using Function = void (*)(const TileCall<W>&);
-  static constexpr Function kTable[] = {&RunTile<kRowsMinus1 + 1, 1, kXStride, kInterleave, W>...};
+  static constexpr Function kTable[] = {&RunTile<kRowsMinus1 + 1, P, kXStride, kInterleave, W>...};
   kTable[rows - 1](call);
 }
 
-// One panel, 1 .. kMaxRows rows.
-template <int kXStride, int kInterleave, typename W>
+// 1 .. kTileRows<P> rows, P panels.
+template <int P, int kXStride, int kInterleave, typename W>
 HWY_INLINE void RunTile(int64_t rows, const TileCall<W>& call) {
-  RunTileOfRows<kXStride, kInterleave>(rows, call, std::make_integer_sequence<int, kMaxRows>());
+  RunTileOfRows<P, kXStride, kInterleave>(rows, call,
+                                          std::make_integer_sequence<int, kTileRows<P>>());
 }
 
 }  // namespace HWY_NAMESPACE
