@@ -133,7 +133,7 @@ class Loader {
     std::mutex mutex;
     absl::Status first_error;
     pool_.Run([&](int) {
-      kernels::ThreadPool solo({});
+      kernels::ThreadPool solo(/*threads=*/1);
       std::vector<std::byte> scratch;
       for (size_t i = next.fetch_add(1); i < pieces.size(); i = next.fetch_add(1)) {
         absl::Status status = PackPiece(pieces[i], solo, scratch, matrix);
