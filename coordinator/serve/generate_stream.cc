@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/grpc_status.h"
+#include "coordinator/serve/wire_message.h"
 
 namespace lockstep::coordinator {
 namespace {
@@ -76,16 +77,16 @@ void GenerateStream::WriteIfIdle() {
   }
   if (!outcome_ && gathered_.token_ids().empty()) return;
   gathered_.set_text(DecodeGathered());
-  response_.Swap(&gathered_);
+  if (outcome_) *gathered_.mutable_finish() = ToProto(*outcome_);
+  response_ = SerializeMessage(gathered_);
   gathered_.Clear();
-  if (!outcome_) {
+  if (outcome_) {
+    finished_ = true;
+    StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
+  } else {
     writing_ = true;
     StartWrite(&response_);
-    return;
   }
-  finished_ = true;
-  *response_.mutable_finish() = ToProto(*outcome_);
-  StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
 }
 
 std::string GenerateStream::DecodeGathered() {

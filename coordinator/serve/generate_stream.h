@@ -2,6 +2,7 @@
 #ifndef LOCKSTEP_COORDINATOR_SERVE_GENERATE_STREAM_H_
 #define LOCKSTEP_COORDINATOR_SERVE_GENERATE_STREAM_H_
 
+#include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <memory>
@@ -23,8 +24,7 @@ namespace lockstep::coordinator {
 ///
 /// Lifetime: gRPC and the engine each hold a reference; it goes with the last one.
 /// Thread-safety: updates, write completions and cancellation may come from any thread at once.
-class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
-                             public RequestSink {
+class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public RequestSink {
  public:
   /// Submits the request; a refusal becomes the call's status. The result is for gRPC, which gets
   /// its reference back in OnDone.
@@ -58,7 +58,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   v1::GenerateResponse gathered_ ABSL_GUARDED_BY(mutex_);
   std::optional<RequestOutcome> outcome_ ABSL_GUARDED_BY(mutex_);
   // Being written; gRPC needs it until OnWriteDone or OnDone.
-  v1::GenerateResponse response_ ABSL_GUARDED_BY(mutex_);
+  grpc::ByteBuffer response_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -13,12 +13,13 @@
 #include "base/grpc_status.h"
 #include "coordinator/serve/generate_stream.h"
 #include "coordinator/serve/request_check.h"
+#include "coordinator/serve/wire_message.h"
 
 namespace lockstep::coordinator {
 namespace {
 
 /// A call that was refused before it began.
-class RefusedStream final : public grpc::ServerWriteReactor<v1::GenerateResponse> {
+class RefusedStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   explicit RefusedStream(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
   void OnDone() override { delete this; }
@@ -43,24 +44,34 @@ InferenceService::InferenceService(ServedModel model, const text::Tokenizer& tok
                                    Engine& engine)
     : model_(std::move(model)), tokenizer_(tokenizer), engine_(engine) {}
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(
-    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
-  absl::StatusOr<EngineRequest> checked = CheckGenerateRequest(*request, model_, tokenizer_);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
+  v1::GenerateRequest request;
+  if (absl::Status parsed = ParseMessage(*bytes, request); !parsed.ok()) {
+    return new RefusedStream(parsed);
+  }
+  absl::StatusOr<EngineRequest> checked = CheckGenerateRequest(request, model_, tokenizer_);
   if (!checked.ok()) return new RefusedStream(checked.status());
   checked->deadline = DeadlineOf(*context);
   const bool skip_special_tokens =
-      !request->has_skip_special_tokens() || request->skip_special_tokens();
+      !request.has_skip_special_tokens() || request.skip_special_tokens();
   return GenerateStream::Start(*std::move(checked), skip_special_tokens, tokenizer_, engine_);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
-                                                     const v1::TokenizeRequest* request,
-                                                     v1::TokenizeResponse* response) {
-  const bool add_special_tokens =
-      !request->has_add_special_tokens() || request->add_special_tokens();
-  absl::StatusOr<std::vector<int32_t>> ids = tokenizer_.Encode(request->text(), add_special_tokens);
-  if (ids.ok()) response->mutable_token_ids()->Add(ids->begin(), ids->end());
-  return FinishUnary(context, ids.status());
+                                                     const grpc::ByteBuffer* bytes,
+                                                     grpc::ByteBuffer* response) {
+  v1::TokenizeRequest request;
+  if (absl::Status parsed = ParseMessage(*bytes, request); !parsed.ok()) {
+    return FinishUnary(context, parsed);
+  }
+  const bool add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
+  absl::StatusOr<std::vector<int32_t>> ids = tokenizer_.Encode(request.text(), add_special_tokens);
+  if (!ids.ok()) return FinishUnary(context, ids.status());
+  v1::TokenizeResponse tokens;
+  tokens.mutable_token_ids()->Add(ids->begin(), ids->end());
+  *response = SerializeMessage(tokens);
+  return FinishUnary(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,

@@ -10,17 +10,23 @@
 
 namespace lockstep::coordinator {
 
+// Requests with texts in them are parsed by hand (wire_message.h).
+using InferenceServiceMethods = v1::InferenceService::WithRawCallbackMethod_Generate<
+    v1::InferenceService::WithRawCallbackMethod_Tokenize<
+        v1::InferenceService::WithCallbackMethod_Detokenize<
+            v1::InferenceService::WithCallbackMethod_GetModel<v1::InferenceService::Service>>>>;
+
 /// Thread-safe, as gRPC needs it. Stop the server before anything that it was made of goes away.
-class InferenceService final : public v1::InferenceService::CallbackService {
+class InferenceService final : public InferenceServiceMethods {
  public:
   /// `tokenizer` and `engine` must outlive the service and every call on it.
   InferenceService(ServedModel model, const text::Tokenizer& tokenizer, Engine& engine);
 
-  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
-      grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
-                                     const v1::TokenizeRequest* request,
-                                     v1::TokenizeResponse* response) override;
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
                                        const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override;

@@ -1,6 +1,7 @@
 // InferenceService over gRPC, in process, with the real engine and tokenizer on a fake group.
 #include "coordinator/serve/inference_service.h"
 
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
 #include <functional>
@@ -315,6 +316,42 @@ TEST_F(InferenceServiceTest, ConcurrentStreamsAndCancelsMixNothingUp) {
     });
   }
   for (std::thread& client : clients) client.join();
+  EXPECT_TRUE(NothingLeft());
+}
+
+// Sends bytes as they are, past the client library's own checks.
+grpc::Status CallRaw(grpc::Server& server, const std::string& method, const std::string& request) {
+  grpc::GenericStub stub(server.InProcessChannel(grpc::ChannelArguments()));
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  grpc::Slice slice(request);
+  auto call = stub.PrepareCall(&context, "/lockstep.v1.InferenceService/" + method, &queue);
+  void* tag = nullptr;
+  bool ok = false;
+  auto wait = [&] { return queue.Next(&tag, &ok); };
+  call->StartCall(nullptr);
+  wait();
+  call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
+  wait();
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  wait();
+  return status;
+}
+
+TEST_F(InferenceServiceTest, BytesThatAreNoRequestGetOneClearAnswer) {
+  // Field 1, a string: cut short, and one that is not UTF-8.
+  const std::vector<std::string> wrong = {std::string("\x0a\x05"
+                                                      "ab",
+                                                      4),
+                                          std::string("\x0a\x02\xff\xfe", 4)};
+  for (const std::string& request : wrong) {
+    for (const std::string method : {"Generate", "Tokenize"}) {
+      const grpc::Status status = CallRaw(*server_, method, request);
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << method;
+      EXPECT_THAT(status.error_message(), HasSubstr("UTF-8")) << method;
+    }
+  }
   EXPECT_TRUE(NothingLeft());
 }
 
