@@ -37,6 +37,7 @@ ABSL_FLAG(int64_t, max_model_len, 0,
           "longest prompt and continuation together, in tokens; 0: the model's own limit");
 ABSL_FLAG(int64_t, max_num_seqs, 32, "most requests that run at once");
 ABSL_FLAG(int64_t, max_num_batched_tokens, 2048, "most tokens in one step");
+ABSL_FLAG(int64_t, max_queue, 1024, "most requests that wait at once; more are refused");
 ABSL_FLAG(double, memory_fraction, 0.9,
           "share of a worker's memory that weights, activations and key-value cache may take");
 
@@ -90,7 +91,13 @@ absl::Status Run(const std::vector<std::string>& arguments, const sigset_t& stop
   }
   LOCKSTEP_ASSIGN_OR_RETURN(ListenAddress address, AllowedAddress());
   LOCKSTEP_ASSIGN_OR_RETURN(ModelSetUp model, SetUpModel(ModelFlagsAsGiven()));
-  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, StartServer(std::move(model), address));
+  const EngineOptions engine{.max_queue = absl::GetFlag(FLAGS_max_queue)};
+  if (engine.max_queue < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-queue is ", engine.max_queue, ", but must be at least 1"));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Server> server,
+                            StartServer(std::move(model), engine, address));
   absl::Status announced = WritePortFile(absl::GetFlag(FLAGS_port_file), server->address().port);
   if (announced.ok()) {
     std::cout << "listening on " << server->address().ToString() << std::endl;

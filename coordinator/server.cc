@@ -53,10 +53,10 @@ class HealthReporter {
 
 class GrpcServer final : public Server {
  public:
-  GrpcServer(ModelSetUp model, ListenAddress address)
+  GrpcServer(ModelSetUp model, const EngineOptions& engine, ListenAddress address)
       : address_(std::move(address)),
         tokenizer_(std::move(model.tokenizer)),
-        engine_(EngineOptions{}),
+        engine_(engine),
         cluster_(std::move(model.cluster), &engine_,
                  [this](bool serving) { health_.SetServing(serving); }),
         inference_service_(std::move(model.served), *tokenizer_, engine_),
@@ -123,9 +123,9 @@ class GrpcServer final : public Server {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Server>> StartServer(ModelSetUp model,
+absl::StatusOr<std::unique_ptr<Server>> StartServer(ModelSetUp model, const EngineOptions& engine,
                                                     const ListenAddress& address) {
-  auto server = std::make_unique<GrpcServer>(std::move(model), address);
+  auto server = std::make_unique<GrpcServer>(std::move(model), engine, address);
   absl::Status started = server->Start();
   if (!started.ok()) return started;
   return server;

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "coordinator/engine/engine.h"
 #include "coordinator/listen_address.h"
 #include "coordinator/model_set_up.h"
 
@@ -22,7 +23,8 @@ class Server {
 
 /// Starts to listen, in plain text, for workers, clients and coordinatorctl. InvalidArgument when
 /// the address cannot be had.
-absl::StatusOr<std::unique_ptr<Server>> StartServer(ModelSetUp model, const ListenAddress& address);
+absl::StatusOr<std::unique_ptr<Server>> StartServer(ModelSetUp model, const EngineOptions& engine,
+                                                    const ListenAddress& address);
 
 }  // namespace lockstep::coordinator
 
