@@ -4,8 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "model/model_examples.h"
-#include "model/parallel_plan.h"
+#include "coordinator/cluster/testing/small_cluster.h"
 
 namespace lockstep::coordinator {
 namespace {
@@ -15,16 +14,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 constexpr absl::Time kStart = absl::UnixEpoch();
-
-ClusterConfig Config(int tp, int pp) {
-  model::DecoderSpec spec = model::SpecOf(model::SmallLlamaConfig());
-  ClusterConfig config;
-  config.plan = *model::MakeParallelPlan(
-      spec, {.tp_size = tp, .pp_size = pp, .context_tokens = 64, .batch_tokens = 128});
-  config.model.set_directory("/models/small");
-  config.max_sequences = 4;
-  return config;
-}
 
 WorkerInfo Worker(uint64_t id, const std::string& node = "a") {
   return {.worker_id = "w" + std::to_string(id),
@@ -70,7 +59,7 @@ std::vector<std::string> Texts(const Commands& commands) {
 /// A formation with shorthand for the events of well-behaved workers w0, w1, ...
 class FormationTest : public ::testing::Test {
  protected:
-  void Make(int tp, int pp) { formation_.emplace(Config(tp, pp)); }
+  void Make(int tp, int pp) { formation_.emplace(SmallClusterConfig(tp, pp)); }
 
   std::vector<std::string> Register(uint64_t id, const std::string& node = "a") {
     return Texts(formation_->WorkerRegistered(MemberId{id}, Worker(id, node), now_));
