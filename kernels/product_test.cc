@@ -7,6 +7,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -69,6 +70,13 @@ TEST(ProductTest, OwnProductAgreesWithTheReference) {
   for (const ProductCase& c : ProductCases()) ExpectNearReference(c, ProductKind::kOwn, 1e-6);
 }
 
+TEST(ProductTest, OneDnnProductAgreesWithTheReference) {
+  // With bf16 weights oneDNN's activations are rounded to bf16: by 2^-8 of their value at most.
+  for (const ProductCase& c : ProductCases()) {
+    ExpectNearReference(c, ProductKind::kOneDnn, c.storage == DType::kBF16 ? 0x1p-8 + 1e-6 : 2e-6);
+  }
+}
+
 // Rows [begin, end) of x multiplied alone.
 std::vector<float> ProductOfRows(const PackedMatrix& matrix, const std::vector<float>& x,
                                  int64_t begin, int64_t end, ThreadPool& pool) {
@@ -111,6 +119,13 @@ TEST(ProductTest, OwnRowsKeepTheirBitsInAnyBatchChunkAndNumberOfThreads) {
   }
 }
 
+TEST(ProductTest, TheProductThatAutoTakesIsRowInvariant) {
+  for (DType storage : {DType::kBF16, DType::kF32}) {
+    ExpectRowInvariant({kManyRows, 100, 517, DType::kF32, storage, 21}, ProductKind::kAuto);
+    ExpectRowInvariant({kManyRows, 1024, 512, DType::kF32, storage, 22}, ProductKind::kAuto);
+  }
+}
+
 TEST(ProductTest, OwnElementIsOneChainOfFusedMultiplyAdds) {
   if (!__builtin_cpu_supports("fma")) GTEST_SKIP() << "no fused multiply-add here";
   ProductCase c = {20, 70, 301, DType::kBF16, DType::kBF16, 23};
@@ -131,7 +146,7 @@ TEST(ProductTest, OwnElementIsOneChainOfFusedMultiplyAdds) {
   }
 }
 
-TEST(ProductTest, RowsPackedInOddPiecesGiveTheSameMatrix) {
+void ExpectSameFromPieces(ProductKind kind) {
   ProductCase c = {3, 150, 77, DType::kBF16, DType::kBF16, 24};
   ThreadPool pool(2);
   std::vector<float> weights = Weights(c);
@@ -151,6 +166,20 @@ TEST(ProductTest, RowsPackedInOddPiecesGiveTheSameMatrix) {
   }
   ASSERT_TRUE((*pieces)->Finish(pool).ok());
   EXPECT_EQ(ProductOfRows(**pieces, x, 0, c.rows, pool), ProductOfRows(*whole, x, 0, c.rows, pool));
+}
+
+TEST(ProductTest, RowsPackedInOddPiecesGiveTheSameMatrix) {
+  ExpectSameFromPieces(ProductKind::kOwn);
+  ExpectSameFromPieces(ProductKind::kOneDnn);
+}
+
+TEST(ProductTest, AOneDnnWeightThatLacksRowsIsRefused) {
+  ThreadPool pool(1);
+  auto matrix = PackedMatrix::Create(8, 4, DType::kF32, ProductKind::kOneDnn);
+  ASSERT_TRUE(matrix.ok());
+  std::vector<std::byte> bytes(5 * 4 * 4);
+  ASSERT_TRUE((*matrix)->PackRows(0, {bytes.data(), 5, 4, 16, DType::kF32}, pool).ok());
+  EXPECT_EQ((*matrix)->Finish(pool).code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(ProductTest, ReadRowReturnsTheStoredWeights) {
@@ -184,8 +213,10 @@ TEST(ProductTest, WeightThatIsNotFiniteIsRefusedWithItsPlace) {
       }
       std::memcpy(bytes.data() + (66 * 90 + 89) * SizeOf(file), poison.data(), poison.size());
       ThreadPool pool(2);
-      for (DType storage : {DType::kBF16, DType::kF32}) {
-        auto matrix = PackedMatrix::Create(70, 90, storage, ProductKind::kOwn);
+      for (auto [storage, kind] :
+           {std::pair(DType::kBF16, ProductKind::kOwn), std::pair(DType::kF32, ProductKind::kOwn),
+            std::pair(DType::kBF16, ProductKind::kOneDnn)}) {
+        auto matrix = PackedMatrix::Create(70, 90, storage, kind);
         ASSERT_TRUE(matrix.ok());
         int64_t stride = 90 * static_cast<int64_t>(SizeOf(file));
         absl::Status status = (*matrix)->PackRows(0, {bytes.data(), 70, 90, stride, file}, pool);

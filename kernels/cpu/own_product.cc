@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "glog/logging.h"
 #include "kernels/cpu/convert.h"
@@ -32,12 +31,7 @@ class OwnMatrix : public PackedMatrix {
   int64_t bytes() const override { return buffer_.mapped_bytes(); }
 
   absl::Status PackRows(int64_t out_begin, const WeightRows& rows, ThreadPool& pool) override {
-    if (rows.cols != in_features() || out_begin < 0 || rows.rows < 0 ||
-        out_begin + rows.rows > out_features()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("rows [", out_begin, ", ", out_begin + rows.rows, ") x ", rows.cols,
-                       " columns do not fit a weight of ", out_features(), " x ", in_features()));
-    }
+    LOCKSTEP_RETURN_IF_ERROR(CheckFits(rows, out_begin, out_features(), in_features()));
     return PackIntoPanels(rows, out_begin, panels_, buffer_.data(), pool);
   }
 

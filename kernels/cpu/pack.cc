@@ -68,6 +68,19 @@ Slice SliceOf(int64_t index, int64_t out_begin, int64_t rows) {
   return {panel, begin - panel * kPanelWidth, end - begin, begin - out_begin};
 }
 
+}  // namespace
+
+absl::Status CheckFits(const WeightRows& rows, int64_t out_begin, int64_t out_features,
+                       int64_t in_features) {
+  if (rows.cols == in_features && out_begin >= 0 && rows.rows >= 0 &&
+      out_begin + rows.rows <= out_features) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("rows [", out_begin, ", ", out_begin + rows.rows, ") of ", rows.cols,
+                   " columns do not fit a weight of ", out_features, " x ", in_features));
+}
+
 absl::Status NotFinite(const WeightRows& rows, DType storage, int64_t first_row) {
   for (int64_t r = first_row; r < rows.rows; ++r) {
     for (int64_t c = 0; c < rows.cols; ++c) {
@@ -80,8 +93,6 @@ absl::Status NotFinite(const WeightRows& rows, DType storage, int64_t first_row)
   }
   return absl::DataLossError("a weight is not finite");
 }
-
-}  // namespace
 
 absl::Status PackIntoPanels(const WeightRows& rows, int64_t out_begin, const Panels& panels,
                             std::byte* data, ThreadPool& pool) {

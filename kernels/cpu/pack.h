@@ -19,6 +19,14 @@ namespace lockstep::kernels::cpu {
 absl::Status PackIntoPanels(const WeightRows& rows, int64_t out_begin, const Panels& panels,
                             std::byte* data, ThreadPool& pool);
 
+/// OK when `rows` may become output features [out_begin, out_begin + rows.rows) of a weight of
+/// out_features x in_features, else InvalidArgument with the numbers.
+absl::Status CheckFits(const WeightRows& rows, int64_t out_begin, int64_t out_features,
+                       int64_t in_features);
+
+/// DataLoss that names the first value at or after first_row that is not finite as `storage`.
+absl::Status NotFinite(const WeightRows& rows, DType storage, int64_t first_row);
+
 }  // namespace lockstep::kernels::cpu
 
 #endif  // LOCKSTEP_KERNELS_CPU_PACK_H_

@@ -10,6 +10,7 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h, as Highway wants it.
 #include "hwy/highway.h"
+#include "kernels/cpu/convert.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lockstep::kernels::cpu {
@@ -53,18 +54,19 @@ HWY_INLINE void StoreAs(VU32 bits, uint16_t* to) {
   hn::StoreU(hn::DemoteTo(U16(), hn::BitCast(I32(), rounded)), U16(), to);
 }
 
-// bf16 is kept by its bits, fp32 by its word.
+// Converts `cols` elements, a multiple of the vector's; false when one is not finite. bf16 is kept
+// by its bits, fp32 by its word.
 template <typename T>
-bool StageRow(const std::byte* from, DType dtype, T* stage) {
+HWY_INLINE bool ConvertVectors(const std::byte* from, DType dtype, int64_t cols, T* to) {
   const U32 d;
   // Rounding to bf16 can carry a finite value to infinity: half a step below it is already too big.
   const VU32 limit = hn::Set(d, sizeof(T) == 2 ? 0x7f7f8000u : 0x7f800000u);
   const VU32 magnitude = hn::Set(d, 0x7fffffffu);
   VU32 largest = hn::Zero(d);
-  for (int64_t i = 0; i < kPackColumns; i += kLanes) {
+  for (int64_t i = 0; i < cols; i += kLanes) {
     const VU32 bits = LoadBits(from + i * static_cast<int64_t>(SizeOf(dtype)), dtype);
     largest = hn::Max(largest, hn::And(bits, magnitude));
-    StoreAs(bits, stage + i);
+    StoreAs(bits, to + i);
   }
   return hn::AllTrue(d, hn::Lt(largest, limit));
 }
@@ -144,7 +146,7 @@ bool PackTyped(const std::byte* source, int64_t stride_bytes, DType dtype, int64
     const std::byte* from = source + r * stride_bytes + first * static_cast<int64_t>(SizeOf(dtype));
     // Thirty-two rows are too many streams for the memory prefetchers.
     __builtin_prefetch(from + kPrefetchBytes);
-    finite &= StageRow(from, dtype, stage[r]);
+    finite &= ConvertVectors(from, dtype, kPackColumns, stage[r]);
   }
   TransposeBlock(stage, first, panels, reinterpret_cast<T*>(panel));
   return finite;
@@ -158,6 +160,18 @@ bool PackBlockImpl(const std::byte* source, int64_t stride_bytes, DType dtype, i
   return PackTyped<uint16_t>(source, stride_bytes, dtype, first, panels, panel);
 }
 
+bool ConvertRowImpl(const std::byte* source, DType dtype, int64_t cols, DType storage,
+                    std::byte* to) {
+  int64_t whole = cols / kLanes * kLanes;
+  bool finite = storage == DType::kF32
+                    ? ConvertVectors(source, dtype, whole, reinterpret_cast<uint32_t*>(to))
+                    : ConvertVectors(source, dtype, whole, reinterpret_cast<uint16_t*>(to));
+  for (int64_t i = whole; i < cols; ++i) {
+    finite &= StoreElement(LoadElement(source, dtype, i), storage, to, i);
+  }
+  return finite;
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace lockstep::kernels::cpu
 HWY_AFTER_NAMESPACE();
@@ -166,10 +180,15 @@ HWY_AFTER_NAMESPACE();
 namespace lockstep::kernels::cpu {
 
 HWY_EXPORT(PackBlockImpl);
+HWY_EXPORT(ConvertRowImpl);
 
 bool PackBlock(const std::byte* source, int64_t stride_bytes, DType dtype, int64_t first,
                const Panels& panels, std::byte* panel) {
   return HWY_DYNAMIC_DISPATCH(PackBlockImpl)(source, stride_bytes, dtype, first, panels, panel);
+}
+
+bool ConvertRow(const std::byte* source, DType dtype, int64_t cols, DType storage, std::byte* to) {
+  return HWY_DYNAMIC_DISPATCH(ConvertRowImpl)(source, dtype, cols, storage, to);
 }
 
 }  // namespace lockstep::kernels::cpu

@@ -19,6 +19,11 @@ inline constexpr int64_t kPackColumns = 32;
 bool PackBlock(const std::byte* source, int64_t stride_bytes, DType dtype, int64_t first,
                const Panels& panels, std::byte* panel);
 
+/// to[0 .. cols) = source[0 .. cols) converted from `dtype` to `storage` (kF32 or kBF16, rounded to
+/// nearest even), both at any alignment. Returns false when a value is not finite, as read or as
+/// stored.
+bool ConvertRow(const std::byte* source, DType dtype, int64_t cols, DType storage, std::byte* to);
+
 }  // namespace lockstep::kernels::cpu
 
 #endif  // LOCKSTEP_KERNELS_CPU_PACK_KERNELS_H_
