@@ -35,6 +35,7 @@ void FillRank(const RankState& rank, const model::RankPlan& plan, int64_t kv_blo
   status.set_weight_bytes(rank.ready ? rank.ready->weight_bytes() : plan.weight_bytes);
   status.set_kv_bytes(rank.ready ? rank.ready->kv_bytes()
                                  : plan.kv_bytes_per_token * kBlockTokens * kv_blocks);
+  if (rank.ready) status.set_load_us(rank.ready->load_us());
   status.set_loaded_bytes(rank.loaded_bytes);
   status.set_total_bytes(rank.total_bytes);
   *status.mutable_groups() = rank.assignment.groups();

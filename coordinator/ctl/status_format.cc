@@ -69,6 +69,7 @@ nlohmann::json WorkerJson(const v1::WorkerStatus& worker) {
       {"resident_bytes", worker.progress().resident_bytes()},
       {"loaded_bytes", worker.loaded_bytes()},
       {"total_bytes", worker.total_bytes()},
+      {"load_us", worker.load_us()},
       {"step", worker.progress().step_id()},
       {"progress_age_us", worker.progress().age_us()},
       {"last_step_ns", worker.last_step_ns()},
