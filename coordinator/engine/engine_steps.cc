@@ -2,8 +2,9 @@
 // under the engine's mutex, in the thread that made progress possible.
 #include <glog/logging.h>
 
-#include <algorithm>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -77,8 +78,8 @@ void Engine::Admit(const RequestPtr& request) {
   request->Start(sequence_id, absl::Now(), *batch_.add_new_sequences());
   by_sequence_.emplace(sequence_id, request);
   waiting_.erase(request->id());
-  auto older = [](const RequestPtr& a, const RequestPtr& b) { return a->id() < b->id(); };
-  running_.insert(std::upper_bound(running_.begin(), running_.end(), request, older), request);
+  // Stays sorted: admission is in the order of arrival, and only the youngest is ever preempted.
+  running_.push_back(request);
 }
 
 void Engine::Preempt(const RequestPtr& request) {

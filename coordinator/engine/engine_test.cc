@@ -251,6 +251,7 @@ TEST_F(EngineTest, ALostGroupIsAPauseAndChangesNoToken) {
 TEST_F(EngineTest, AfterALossTheBorderOfThePromptStaysWhereItWas) {
   auto first = Form(Limits(1));
   Case c{.request = MakeRequest(Prompt(5), 20)};
+  c.request.prompt_logprobs = true;
   Start(c);
   for (int step = 0; step < 4; ++step) first->Step();
   first->Lose();
@@ -259,6 +260,7 @@ TEST_F(EngineTest, AfterALossTheBorderOfThePromptStaysWhereItWas) {
   EXPECT_EQ(batch.step_id(), 1u);
   EXPECT_EQ(batch.epoch(), 2u);
   EXPECT_EQ(batch.new_sequences(0).prompt_tokens(), 5u);
+  EXPECT_FALSE(batch.new_sequences(0).prompt_logprobs()) << "these were delivered already";
   EXPECT_EQ(batch.new_sequences(0).sampling().seed(), 7u);
   EXPECT_EQ(batch.chunks(0).token_ids_size(), 9);
 }
