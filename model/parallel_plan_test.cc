@@ -138,7 +138,8 @@ TEST_F(ParallelPlanTest, NoGroupStraddlesANodeThatItFitsInto) {
   request_.devices_per_node = 6;
   request_.tp_size = 4;
   request_.pp_size = 3;
-  for (const RankPlan& rank : MakeParallelPlan(spec_, request_).value().ranks) {
+  ParallelPlan plan = MakeParallelPlan(spec_, request_).value();
+  for (const RankPlan& rank : plan.ranks) {
     EXPECT_EQ(rank.node, rank.shard.pp_stage);
   }
 }

@@ -32,8 +32,10 @@ int64_t KvBytesPerToken(const DecoderSpec& spec, const RankShard& shard, DType d
 
 int64_t ActivationBytes(const DecoderSpec& spec, const RankShard& shard, int64_t batch_tokens) {
   int64_t attention = 2 * (shard.heads.size() + shard.kv_heads.size()) * spec.attention.head_dim;
-  int64_t per_row = 4 * spec.hidden_size + attention + 3 * shard.ffn.size();
-  int64_t logits = shard.has_head ? std::min(batch_tokens, kMaxLogitRows) * shard.vocab.size() : 0;
+  int64_t per_row =
+      4 * spec.hidden_size + attention + spec.attention.head_dim + 3 * shard.ffn.size();
+  int64_t logit_rows = shard.has_head ? std::min(batch_tokens, kMaxLogitRows) : 0;
+  int64_t logits = logit_rows * (shard.vocab.size() + spec.hidden_size);
   return kF32Bytes * (batch_tokens * per_row + logits);
 }
 
