@@ -38,17 +38,17 @@ def make_config():
     """Heads, key-value heads, FFN and vocabulary divide by 8 or repeat evenly; layers by 4."""
     return LlamaConfig(
         vocab_size=VOCAB_SIZE,
-        hidden_size=256,
-        intermediate_size=512,
+        hidden_size=128,
+        intermediate_size=384,
         num_hidden_layers=4,
         num_attention_heads=8,
         num_key_value_heads=4,
-        head_dim=32,
+        head_dim=16,
         max_position_embeddings=MAX_POSITIONS,
         rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-        tie_word_embeddings=False,
-        initializer_range=0.02,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+        tie_word_embeddings=True,
+        initializer_range=0.06,
         bos_token_id=SPECIAL_TOKENS.index(BOS),
         eos_token_id=[SPECIAL_TOKENS.index(EOS), SPECIAL_TOKENS.index(TURN_END)],
     )
@@ -66,8 +66,8 @@ def train_tokenizer(seed, num_stories=20000):
         show_progress=False,
     )
     rng = random.Random(seed)
-    corpus = [generate(rng)[0] for _ in range(num_stories)]
-    corpus += [generate(rng, "request")[0] for _ in range(num_stories // 10)]
+    corpus = [generate(rng).text for _ in range(num_stories)]
+    corpus += [generate(rng, "request").text for _ in range(num_stories // 10)]
     corpus += RULES["instruction"] * 100
     tokenizer.train_from_iterator(corpus, trainer)
     if tokenizer.get_vocab_size() != VOCAB_SIZE:
@@ -123,5 +123,6 @@ def write_directory(directory, model, tokenizer):
     halved = LlamaForCausalLM(model.config).bfloat16()
     halved.load_state_dict(model.state_dict())
     halved.save_pretrained(directory)
+    (directory / "model.safetensors").chmod(0o644)
     write_config(directory, model.config)
     write_text_files(directory, tokenizer)

@@ -46,7 +46,7 @@ def cases(tokenizer, rng, count):
     opening = tokenizer(OPENING)["input_ids"]
     yield f'"{OPENING}"', [opening] * count, lambda _, text: parse(OPENING + text)
 
-    requests = [generate(rng, "request")[0] for _ in range(count)]
+    requests = [generate(rng, "request").text for _ in range(count)]
     chats = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": request}], add_generation_prompt=True, return_dict=True
@@ -57,7 +57,7 @@ def cases(tokenizer, rng, count):
 
     earlier = []
     while len(earlier) < LONG_PROMPT_TOKENS:
-        earlier += tokenizer(generate(rng)[0])["input_ids"] + [tokenizer.eos_token_id]
+        earlier += tokenizer(generate(rng).text)["input_ids"] + [tokenizer.eos_token_id]
     long_prompts = [earlier + bos] * count
     yield f"{len(earlier)} tokens of stories, then BOS", long_prompts, lambda _, text: parse(text)
 
@@ -67,10 +67,10 @@ def loss_beside_bound(model, tokenizer, rng, count=300):
     """(nats per token over `count` fresh stories, nats per token of the choices that wrote them)."""
     total_loss = total_bound = tokens = 0
     for _ in range(count):
-        text, _, nats = generate(rng)
-        ids = torch.tensor([tokenizer(text)["input_ids"] + [tokenizer.eos_token_id]])
+        story = generate(rng)
+        ids = torch.tensor([tokenizer(story.text)["input_ids"] + [tokenizer.eos_token_id]])
         total_loss += model(input_ids=ids, labels=ids).loss.item() * (ids.shape[1] - 1)
-        total_bound += nats
+        total_bound += story.nats
         tokens += ids.shape[1] - 1
     return total_loss / tokens, total_bound / tokens
 

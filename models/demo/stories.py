@@ -112,40 +112,61 @@ def _candidates(slot, bindings):
 # ---------------------------------------------------------------------------------------- writing
 
 
+@dataclass(frozen=True)
+class Written:
+    """A text and what is known about it from having written it.
+
+    bindings: slot -> lexicon index, as in Derivation.
+    nats: information of the choices made, an upper bound of the text's own; it tells how low a
+        language model's loss can get.
+    echoes: (start, end) characters of every mention of a slot that was bound before: the places
+        where agreement, and not chance, decides.
+    """
+
+    text: str
+    bindings: dict
+    nats: float
+    echoes: tuple
+
+
 class _Writer:
-    """One text in the making: its slots, and the information that its choices carried."""
+    """One text in the making."""
 
     def __init__(self, rng, bindings):
         self.rng = rng
         self.bindings = dict(bindings)
         self.nats = 0.0
+        self.text = ""
+        self.echoes = []
 
     def choose(self, options):
         self.nats += math.log(len(options))
         return self.rng.choice(options)
 
     def expand(self, rule):
-        return "".join(map(self.render, self.choose(_COMPILED[rule])))
+        for symbol in self.choose(_COMPILED[rule]):
+            if isinstance(symbol, Literal):
+                self.text += symbol.text
+            elif isinstance(symbol, Reference):
+                self.expand(symbol.rule)
+            else:
+                self.mention(symbol)
 
-    def render(self, symbol):
-        if isinstance(symbol, Literal):
-            return symbol.text
-        if isinstance(symbol, Reference):
-            return self.expand(symbol.rule)
-        if symbol.slot not in self.bindings:
+    def mention(self, symbol):
+        start = len(self.text)
+        bound_before = symbol.slot in self.bindings
+        if not bound_before:
             self.bindings[symbol.slot] = self.choose(_candidates(symbol.slot, self.bindings))
-        return LEXICONS[SLOTS[symbol.slot][0]][self.bindings[symbol.slot]][symbol.form]
+        self.text += LEXICONS[SLOTS[symbol.slot][0]][self.bindings[symbol.slot]][symbol.form]
+        if bound_before:
+            self.echoes.append((start, len(self.text)))
 
 
 def generate(rng, rule="story", bindings=None):
-    """Writes one text from `rule`, keeping `bindings` (slot -> lexicon index) where given.
-
-    Returns (text, bindings afterwards, nats of the choices made). The nats are an upper bound of
-    the text's information, which tells how low a language model's loss can get.
-    """
+    """Writes one text from `rule`, keeping `bindings` (slot -> lexicon index) where given."""
     writer = _Writer(rng, bindings or {})
-    text = writer.expand(rule)
-    return text, writer.bindings, writer.nats
+    writer.expand(rule)
+    return Written(writer.text, writer.bindings, writer.nats, tuple(writer.echoes))
 
 
 # ---------------------------------------------------------------------------------------- parsing
@@ -236,7 +257,7 @@ def main():
     options = arguments.parse_args()
     rng = random.Random(options.seed)
     for _ in range(options.count):
-        print(json.dumps(generate(rng)[0]))
+        print(json.dumps(generate(rng).text))
 
 
 if __name__ == "__main__":

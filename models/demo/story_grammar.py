@@ -311,9 +311,9 @@ RULES = {
     ],
 
     # What a user asks for; the slots that it binds hold in the story that answers it.
-    "request": ["<ask> <about>."],
+    "request": ["<ask> <about>.", "<ask> <about>", "<ask> <about>, please.", "<ask>."],
     "ask": [
-        "Tell me a story", "Please tell me a story", "Write a story", "I would like a story",
+        "Tell me a story", "Tell me a story", "Please tell me a story", "Write a story", "I would like a story",
         "Write a short story", "Tell me a short story", "Give me a story",
     ],
     "about": [
