@@ -7,8 +7,9 @@ BAZEL=${BAZEL:-bazel}
 
 export HOME=${HOME:-/root}
 export USER=${USER:-$(id -un)}
-# Debian's own cargo lies in /usr/bin; rustup's, if any, goes first.
-PATH=$HOME/.cargo/bin:$PATH
+# rustup's cargo, where it is not on PATH. PATH itself stays as it is: it is part of what Bazel's
+# cache goes by.
+CARGO=$(command -v cargo || echo "$HOME/.cargo/bin/cargo")
 export CARGO_TARGET_DIR=$PWD/.build/rust
 
 # step TITLE: says that the next step begins. STEPS is how many there will be.
