@@ -67,7 +67,10 @@ void Worker::Stop() { Leave("this worker is stopping"); }
 void Worker::Leave(const std::string& reason) {
   std::lock_guard lock(mutex_);
   if (!std::exchange(stopping_, true)) LOG(INFO) << "stopping: " << reason;
+  // From here on what the epoch reports is of no interest.
+  session_.OnDisconnected(reason);
   if (run_) run_->Abort(reason);
+  run_.reset();
   if (stream_) stream_->Cancel();
   changed_.notify_all();
 }
