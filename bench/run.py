@@ -55,17 +55,21 @@ def limits(*arguments):
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def read_bandwidth(threads):
-    return limits("--probe", f"--threads={threads}")[0]["bytes_per_second"]
+def cpu_list():
+    return ",".join(map(str, sorted(os.sched_getaffinity(0))))
 
 
-def product_limit_seconds(threads):
+def read_bandwidth():
+    return limits("--probe", f"--cpus={cpu_list()}")[0]["bytes_per_second"]
+
+
+def product_limit_seconds(bandwidth):
     """The least time for all products of a prefill of the shape, head included, and who was fastest."""
     config = json.loads((SHAPE / "config.json").read_text())
     hidden, ffn, head_dim = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     shapes = [((heads + 2 * kv_heads) * head_dim, hidden), (hidden, heads * head_dim), (2 * ffn, hidden), (hidden, ffn)]
-    lines = limits("--products", f"--threads={threads}", f"--rows={PROMPT_TOKENS}",
+    lines = limits(f"--cpus={cpu_list()}", f"--rows={PROMPT_TOKENS}",
                    "--shapes=" + ",".join(f"{n}x{k}" for n, k in shapes))
     fastest = {}
     for line in lines:
@@ -74,7 +78,7 @@ def product_limit_seconds(threads):
             fastest[key] = line
     layers = config["num_hidden_layers"] * sum(fastest[shape]["seconds"] for shape in shapes)
     # Only the last row of a prompt goes through the head: its weights are read once.
-    head = config["vocab_size"] * hidden * 2 / read_bandwidth(threads)
+    head = config["vocab_size"] * hidden * 2 / bandwidth
     return layers + head, {f"{n}x{k}": fastest[n, k]["kind"] for n, k in shapes}
 
 
@@ -93,16 +97,15 @@ def timed_request(served, seed):
 
 def bench_tokens(report, rounds):
     """Decode and prefill at TP 1 and TP 2 against the limits; the clusters rest while others are measured."""
-    threads = len(os.sched_getaffinity(0))
     flags = {"load_format": "dummy", "dtype": "bf16", "max_model_len": 1024, "max_num_seqs": 2}
     with cluster.Cluster(model=SHAPE, tp=1, **flags) as one, cluster.Cluster(model=SHAPE, tp=2, **flags) as two:
         weight_bytes = one.status()["workers"][0]["weight_bytes"]
         samples = []
         for seed in range(rounds + 1):
-            sample = {"bandwidth": read_bandwidth(threads)}
-            sample["prefill_limit"], sample["fastest"] = product_limit_seconds(threads)
+            sample = {"bandwidth": read_bandwidth()}
+            sample["prefill_limit"], sample["fastest"] = product_limit_seconds(sample["bandwidth"])
             sample["prefill1"], sample["decode1"] = timed_request(one, 2 * seed)
-            sample["bandwidth"] = max(sample["bandwidth"], read_bandwidth(threads))
+            sample["bandwidth"] = max(sample["bandwidth"], read_bandwidth())
             sample["prefill2"], sample["decode2"] = timed_request(two, 2 * seed + 1)
             print(json.dumps({"round": seed, **sample}), flush=True)
             samples.append(sample)
