@@ -32,6 +32,8 @@ ABSL_FLAG(bool, allow_cross_node_tp, false, "let a TP group stretch over nodes")
 ABSL_FLAG(std::string, dtype, "bf16", "arithmetic and key-value cache: bf16 or fp32");
 ABSL_FLAG(std::string, load_format, "safetensors",
           "safetensors, or dummy: seeded random weights, with config.json as the only file");
+ABSL_FLAG(bool, skip_tokenizer_init, false,
+          "serve a model without tokenizer.json: token ids in and out, no text");
 ABSL_FLAG(uint64_t, dummy_seed, 0, "seed of --load-format=dummy");
 ABSL_FLAG(int64_t, max_model_len, 0,
           "longest prompt and continuation together, in tokens; 0: the model's own limit");
@@ -49,6 +51,7 @@ ModelFlags ModelFlagsAsGiven() {
       .model = absl::GetFlag(FLAGS_model),
       .workers_model_dir = absl::GetFlag(FLAGS_workers_model_dir),
       .load_format = absl::GetFlag(FLAGS_load_format),
+      .skip_tokenizer_init = absl::GetFlag(FLAGS_skip_tokenizer_init),
       .dummy_seed = absl::GetFlag(FLAGS_dummy_seed),
       .dtype = absl::GetFlag(FLAGS_dtype),
       .tp = absl::GetFlag(FLAGS_tp),

@@ -59,12 +59,13 @@ absl::StatusOr<model::ParallelPlan> MakePlan(const model::DecoderSpec& spec,
 }
 
 absl::StatusOr<std::unique_ptr<text::Tokenizer>> LoadTokenizer(
-    const std::filesystem::path& directory, v1::LoadFormat format) {
+    const std::filesystem::path& directory, const ModelFlags& flags) {
+  if (flags.skip_tokenizer_init) return text::Tokenizer::Empty();
   absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = text::Tokenizer::Load(directory);
-  if (absl::IsNotFound(tokenizer.status()) && format == v1::LOAD_FORMAT_DUMMY) {
-    return text::Tokenizer::Empty();
-  }
-  return tokenizer;
+  if (!absl::IsNotFound(tokenizer.status())) return tokenizer;
+  if (flags.load_format == "dummy") return text::Tokenizer::Empty();
+  return absl::NotFoundError(
+      absl::StrCat(tokenizer.status().message(), "; --skip-tokenizer-init serves token ids alone"));
 }
 
 /// "demo" for models/demo, org/name as it was typed.
@@ -98,7 +99,7 @@ absl::StatusOr<ModelSetUp> SetUpModel(const ModelFlags& flags) {
       model::ParseGenerationDefaults(generation, config);
   LOCKSTEP_RETURN_IF_ERROR(InFile(defaults.status(), generation_file));
   LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<text::Tokenizer> tokenizer,
-                            LoadTokenizer(directory, format));
+                            LoadTokenizer(directory, flags));
 
   ModelSetUp set_up;
   set_up.tokenizer = std::move(tokenizer);

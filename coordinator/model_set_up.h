@@ -18,6 +18,7 @@ struct ModelFlags {
   std::string model;
   std::string workers_model_dir;
   std::string load_format;
+  bool skip_tokenizer_init = false;
   uint64_t dummy_seed = 0;
   std::string dtype;
   int tp = 1;

@@ -81,6 +81,7 @@ void AddUp(CLI::App& app, int* exit_status) {
   auto options = std::make_shared<UpOptions>();
   auto model = std::make_shared<std::string>();
   auto allow_cross_node_tp = std::make_shared<bool>(false);
+  auto skip_tokenizer_init = std::make_shared<bool>(false);
   auto passed_on = std::make_shared<std::map<std::string, std::string>>();
   up->add_option("--model", *model, kModelHelp)->required();
   AddParallelOptions(up, &options->tp, &options->pp);
@@ -93,12 +94,15 @@ void AddUp(CLI::App& app, int* exit_status) {
   up->add_option("--log-dir", options->log_dir, "where the logs go (default: a new directory)");
   up->add_flag("--allow-cross-node-tp", *allow_cross_node_tp,
                "let a tensor-parallel group span nodes, at the price of slower all-reduces");
+  up->add_flag("--skip-tokenizer-init", *skip_tokenizer_init,
+               "serve a model without tokenizer.json: token ids in and out, no text");
   for (const auto& [name, help] : CoordinatorFlags()) {
     up->add_option("--" + name, (*passed_on)[name], help);
   }
   up->callback([=] {
     options->coordinator_arguments = {absl::StrCat("--model=", *model)};
     if (*allow_cross_node_tp) options->coordinator_arguments.push_back("--allow-cross-node-tp");
+    if (*skip_tokenizer_init) options->coordinator_arguments.push_back("--skip-tokenizer-init");
     for (const auto& [name, value] : *passed_on) {
       if (!value.empty()) {
         options->coordinator_arguments.push_back(absl::StrCat("--", name, "=", value));

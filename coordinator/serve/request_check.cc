@@ -12,9 +12,6 @@
 namespace lockstep::coordinator {
 namespace {
 
-/// Of max_tokens, where the context has room for it.
-constexpr int64_t kDefaultMaxTokens = 16;
-
 template <typename T>
 absl::Status Illegal(std::string_view field, T value, std::string_view legal) {
   return absl::InvalidArgumentError(absl::StrCat(
@@ -88,7 +85,7 @@ absl::StatusOr<int64_t> ResolveMaxTokens(const v1::GenerateRequest& request, int
         absl::StrCat("the prompt has ", prompt_tokens, " tokens; the context of ", context_tokens,
                      " tokens has room for a prompt of at most ", context_tokens - 1));
   }
-  if (!request.has_max_tokens()) return std::min(kDefaultMaxTokens, room);
+  if (!request.has_max_tokens()) return room;
   const int64_t max_tokens = request.max_tokens();
   if (max_tokens < 1) return Illegal("max_tokens", max_tokens, absl::StrCat("[1, ", room, "]"));
   if (max_tokens > room) {

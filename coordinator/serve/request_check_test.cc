@@ -58,7 +58,7 @@ TEST_F(RequestCheckTest, AbsentFieldsAreNeutralWhereTheModelSaysNothing) {
   EXPECT_TRUE(checked.sampling.has_top_k());
   EXPECT_EQ(checked.sampling.top_k(), 0);
   EXPECT_FALSE(checked.sampling.has_seed());
-  EXPECT_EQ(checked.max_tokens, 16);
+  EXPECT_EQ(checked.max_tokens, 97);
   EXPECT_THAT(checked.stop_token_ids, ElementsAre(kByteEnd));
   EXPECT_FALSE(checked.logprobs);
   EXPECT_FALSE(checked.prompt_logprobs);

@@ -20,7 +20,7 @@ BF16_TOLERANCE = 0.05
 def prompts():
     """Beginnings of stories, of various lengths."""
     rng = random.Random(20)
-    texts = [stories.generate(rng)[0] for _ in range(PROMPTS)]
+    texts = [stories.generate(rng).text for _ in range(PROMPTS)]
     return [text[: rng.randint(1, len(text))] for text in texts]
 
 

@@ -59,7 +59,7 @@ class IllegalPlanTest(unittest.TestCase):
         self.assertIn("1001", result.stderr)
 
     def test_too_little_memory_says_the_bytes(self):
-        self._refused(["--device-memory=1MiB"], "MiB", "--context")
+        self._refused(["--device-memory=22MiB"], "22.00 MiB", "--context up to")
 
     def test_tp_across_nodes_names_the_flag(self):
         self._refused(["--tp=4", "--devices-per-node=2"], "--allow-cross-node-tp")

@@ -39,6 +39,12 @@ def bin_dir():
     return _bin_dir
 
 
+def _flags(values):
+    """{"max_tokens": 5, "echo": True} as ["--max-tokens=5", "--echo"]."""
+    names = {name: "--" + name.replace("_", "-") for name in values}
+    return [names[name] if value is True else f"{names[name]}={value}" for name, value in values.items()]
+
+
 def wait_until(condition, seconds=START_SECONDS, what="condition"):
     """Polls until `condition()` is true; returns its value or raises TimeoutError."""
     deadline = time.monotonic() + seconds
@@ -80,9 +86,7 @@ class Client:
     def generate(self, prompt=None, token_ids=None, **flags):
         """One request to its end: {"token_ids", "text", "logprobs", "prompt_logprobs", "finish"}."""
         arguments = ["generate", "--json", "--coordinator", self.address]
-        for name, value in flags.items():
-            flag = "--" + name.replace("_", "-")
-            arguments += [flag] if value is True else [f"{flag}={value}"]
+        arguments += _flags(flags)
         if token_ids is not None:
             arguments.append("--token-ids=" + ",".join(map(str, token_ids)))
         else:
@@ -98,9 +102,8 @@ class Client:
 
     def start_generate(self, prompt, **flags):
         """As generate, but returns the running process at once."""
-        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
         return subprocess.Popen([*self.prefix, bin_dir() / "coordinatorctl", "generate", "--json", "--coordinator",
-                                 self.address, *arguments, "--", prompt], text=True,
+                                 self.address, *_flags(flags), "--", prompt], text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -109,7 +112,7 @@ class Cluster(Client):
 
     def __init__(self, model=DEMO_MODEL, **flags):
         self.log_dir = tempfile.mkdtemp(prefix="cluster", dir=os.environ.get("TEST_TMPDIR"))
-        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+        arguments = _flags(flags)
         self.process = subprocess.Popen(
             [bin_dir() / "coordinatorctl", "up", f"--model={model}", "--listen=127.0.0.1:0",
              f"--log-dir={self.log_dir}", *arguments],

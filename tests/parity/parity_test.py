@@ -16,7 +16,8 @@ class ParityTest(unittest.TestCase):
         self.assertGreaterEqual(len(FIXTURES), 3)
 
     def _check(self, fixture, tp, pp):
-        with cluster.Cluster(model=cluster.ROOT / fixture["model"], dtype="fp32", tp=tp, pp=pp) as served:
+        with cluster.Cluster(model=cluster.ROOT / fixture["model"], dtype="fp32", tp=tp, pp=pp,
+                             skip_tokenizer_init=True) as served:
             for prompt in fixture["prompts"]:
                 answer = served.generate(token_ids=prompt["token_ids"], temperature=0, prompt_logprobs=True,
                                          max_tokens=len(prompt["greedy"]), ignore_eos=True)
