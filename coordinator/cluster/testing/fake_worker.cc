@@ -161,7 +161,7 @@ void FakeWorker::RunExecute(v1::Assignment assignment,
   stream->Write(request);
   v1::ExecuteResponse response;
   while (stream->Read(&response)) {
-    {
+    if (options_.keep_batches) {
       absl::MutexLock lock(&mutex_);
       batches_.push_back(response.SerializeAsString());
     }

@@ -34,6 +34,7 @@ class FakeWorker {
     /// nullopt: no answer to this batch.
     std::function<std::optional<v1::StepResult>(const v1::Assignment&, const v1::StepBatch&)>
         on_batch = Answer;
+    bool keep_batches = true;
   };
 
   /// Registers at once.
