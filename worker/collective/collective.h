@@ -33,10 +33,11 @@ class Collective {
 
   /// Where this rank writes its addend to the next AllReduceSum: `count` floats, 64-byte aligned,
   /// in memory that the peers read. Valid, with undefined contents, until that AllReduceSum
-  /// returns. Blocks at most until the peers have read what lay there before.
+  /// returns. Blocks at most until the peers have read what lay there before. Until the sum has
+  /// been asked for, of the other operations only Send and Receive may come between.
   virtual absl::StatusOr<std::span<float>> Addend(int64_t count) = 0;
   /// out[i] = addend of rank 0 [i] + addend of rank 1 [i] + ..., added in rank order in fp32, so
-  /// that all ranks get the same bits. out: [count] of the last Addend.
+  /// that all ranks get the same bits. out: [count] of the last Addend, not overlapping it.
   virtual absl::Status AllReduceSum(std::span<float> out) = 0;
   /// As AllReduceSum, but rank r receives only its own slice: floats [count * r / size, count *
   /// (r + 1) / size) of the sum.

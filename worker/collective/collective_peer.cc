@@ -20,13 +20,12 @@ ABSL_FLAG(std::string, transport, "shm", "shm or tcp.");
 ABSL_FLAG(std::string, interface_address, "127.0.0.1", "Where tcp listens.");
 ABSL_FLAG(int, rank, 0, "Rank of this process.");
 ABSL_FLAG(int, size, 1, "Ranks of the group.");
-ABSL_FLAG(int64_t, capacity, 300'000, "Largest addend in floats.");
+ABSL_FLAG(int64_t, capacity, 140'000, "Largest addend in floats.");
 ABSL_FLAG(uint64_t, seed, 1, "Draws the operations.");
 ABSL_FLAG(int, rounds, 25, "Operations of the scenario operations.");
 ABSL_FLAG(
     std::string, scenario, "operations",
-    "operations: checks random ones; all_reduce: repeats one until it fails; receive: receives "
-    "from rank 0 until it fails.");
+    "operations: checks random ones; all_reduce: repeats one until it fails; idle: does nothing.");
 
 namespace lockstep::worker {
 namespace {

@@ -38,7 +38,7 @@ std::unique_ptr<CollectiveSetup> Make(Transport transport, const GroupMember& me
 /// The value of `key` in an address.
 std::string Field(const std::string& address, const std::string& key) {
   for (absl::string_view word : absl::StrSplit(address, ' ')) {
-    if (absl::StartsWith(word, key + "=")) return std::string(word.substr(key.size() + 1));
+    if (absl::StartsWith(word, key + "=")) return absl::StrCat(word.substr(key.size() + 1));
   }
   ADD_FAILURE() << "no " << key << " in " << address;
   return "";
@@ -87,7 +87,8 @@ TEST_P(BothTransports, RefuseAnAddressOfAnotherEpoch) {
 }
 
 TEST_P(BothTransports, RefuseAddressesThatAreNotAddresses) {
-  for (std::string wrong : {std::string(), std::string("nonsense"), std::string(5000, 'x')}) {
+  for (const std::string& wrong :
+       {std::string(), std::string("nonsense"), std::string(5000, 'x')}) {
     auto mine = Make(GetParam(), Member(0, 2));
     std::vector<std::string> addresses = {mine->address(), wrong};
     absl::Status status = mine->Connect(addresses, absl::Now() + kPatience).status();
@@ -170,7 +171,7 @@ TEST(ShmSetup, RefusesAnAddendBeyondItsCapacity) {
 }
 
 TEST(TcpSetup, RefusesNamesAndWildcardsToListenOn) {
-  for (std::string address : {"0.0.0.0", "::", "localhost", "10.0.0.1:80", ""}) {
+  for (const char* address : {"0.0.0.0", "::", "localhost", "10.0.0.1:80", ""}) {
     absl::Status status = MakeTcpSetup(Member(0, 2), address).status();
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << address << ": " << status;
   }

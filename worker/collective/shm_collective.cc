@@ -72,15 +72,21 @@ absl::StatusOr<std::span<float>> ShmCollective::Addend(int64_t count) {
   return std::span<float>(Floats(rank()), static_cast<size_t>(count));
 }
 
-absl::Status ShmCollective::TakeAddend(std::string_view what, int64_t found, int64_t expected) {
+absl::Status ShmCollective::CheckNothingPending() {
   LOCKSTEP_RETURN_IF_ERROR(group_->status());
-  if (pending_count_ < 0 || found != expected) {
-    return group_->Fail(absl::InvalidArgumentError(absl::StrCat(
-        absl::string_view(what.data(), what.size()), " has ", found,
-        pending_count_ < 0 ? " floats, but no Addend came before" : " floats; expected ",
-        pending_count_ < 0 ? "" : absl::StrCat(expected))));
+  if (!pending_count_) return absl::OkStatus();
+  return group_->Fail(absl::InvalidArgumentError(absl::StrCat(
+      "an addend of ", *pending_count_, " floats waits for its sum; ask for that first")));
+}
+
+absl::Status ShmCollective::TakeAddend(size_t found, int64_t expected) {
+  LOCKSTEP_RETURN_IF_ERROR(group_->status());
+  if (!pending_count_ || static_cast<int64_t>(found) != expected) {
+    return group_->Fail(absl::InvalidArgumentError(
+        pending_count_ ? absl::StrCat("the result has ", found, " floats; expected ", expected)
+                       : "a sum was asked for, but no Addend came before"));
   }
-  pending_count_ = -1;
+  pending_count_.reset();
   return absl::OkStatus();
 }
 
@@ -91,9 +97,9 @@ void ShmCollective::SumSlice(Slice slice, float* out) {
 
 absl::Status ShmCollective::AllReduceSum(std::span<float> out) {
   int64_t count = static_cast<int64_t>(out.size());
-  LOCKSTEP_RETURN_IF_ERROR(TakeAddend("out", count, pending_count_));
+  LOCKSTEP_RETURN_IF_ERROR(TakeAddend(out.size(), pending_count_.value_or(0)));
   LOCKSTEP_RETURN_IF_ERROR(Meet(ShmOperation::kAllReduceSum, out.size_bytes()));
-  if (out.size_bytes() <= kFlatBytes) {
+  if (out.size_bytes() * addends_.size() <= kFlatBytes) {
     SumSlice({0, count}, out.data());
   } else {
     LOCKSTEP_RETURN_IF_ERROR(ReduceInTwoPhases(out));
@@ -118,10 +124,9 @@ absl::Status ShmCollective::ReduceInTwoPhases(std::span<float> out) {
 }
 
 absl::Status ShmCollective::ReduceScatterSum(std::span<float> out_slice) {
-  int64_t count = pending_count_;
+  int64_t count = pending_count_.value_or(0);
   Slice mine = SliceOf(count, rank(), size());
-  LOCKSTEP_RETURN_IF_ERROR(
-      TakeAddend("out_slice", static_cast<int64_t>(out_slice.size()), mine.count()));
+  LOCKSTEP_RETURN_IF_ERROR(TakeAddend(out_slice.size(), mine.count()));
   LOCKSTEP_RETURN_IF_ERROR(
       Meet(ShmOperation::kReduceScatterSum, static_cast<size_t>(count) * sizeof(float)));
   SumSlice(mine, out_slice.data());
@@ -130,7 +135,7 @@ absl::Status ShmCollective::ReduceScatterSum(std::span<float> out_slice) {
 }
 
 absl::Status ShmCollective::AllGather(std::span<const std::byte> mine, std::span<std::byte> all) {
-  LOCKSTEP_RETURN_IF_ERROR(group_->status());
+  LOCKSTEP_RETURN_IF_ERROR(CheckNothingPending());
   if (all.size() != mine.size() * static_cast<size_t>(size())) {
     return group_->Fail(absl::InvalidArgumentError(
         absl::StrCat("all has ", all.size(), " bytes; expected ", size(), " times ", mine.size())));
@@ -154,7 +159,7 @@ absl::Status ShmCollective::GatherPiece(std::span<const std::byte> mine, size_t 
 }
 
 absl::Status ShmCollective::Broadcast(std::span<std::byte> data, int root) {
-  LOCKSTEP_RETURN_IF_ERROR(group_->status());
+  LOCKSTEP_RETURN_IF_ERROR(CheckNothingPending());
   if (root < 0 || root >= size()) {
     return group_->Fail(
         absl::InvalidArgumentError(absl::StrCat("rank ", root, " named in a group of ", size())));

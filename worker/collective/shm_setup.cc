@@ -137,7 +137,10 @@ absl::Status ShmSetup::WaitUntilMapped(absl::Time deadline) {
   std::atomic<uint64_t>& mapped_by = group_->own().header().mapped_by;
   absl::Status status =
       group_->Wait([&] { return mapped_by.load() == group_->peers(); }, group_->peers(), deadline);
-  return absl::IsDeadlineExceeded(status) ? MissingRanks() : status;
+  if (absl::IsDeadlineExceeded(status)) return MissingRanks();
+  // A group of one has no last rank to map this segment, and that rank may not have come to it yet.
+  group_->segment(group_->member().rank).Unlink();
+  return status;
 }
 
 absl::Status ShmSetup::MissingRanks() const {

@@ -1,7 +1,7 @@
 // The group of one: every operation is a copy.
 #include <algorithm>
 #include <memory>
-#include <string>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -24,14 +24,19 @@ class SoloCollective final : public Collective {
       return failure_.Raise(absl::InvalidArgumentError(
           absl::StrCat("an addend of ", count, " floats asked for; legal are 0 and above")));
     }
-    count_ = static_cast<size_t>(count);
-    return addend_.Get(count_);
+    pending_count_ = static_cast<size_t>(count);
+    return addend_.Get(*pending_count_);
   }
 
   absl::Status AllReduceSum(std::span<float> out) override {
     LOCKSTEP_RETURN_IF_ERROR(failure_.status());
-    LOCKSTEP_RETURN_IF_ERROR(CheckSize("out", out.size(), count_));
-    std::ranges::copy(addend_.Get(count_), out.begin());
+    if (!pending_count_) {
+      return failure_.Raise(absl::InvalidArgumentError(
+          absl::StrCat("out has ", out.size(), " floats, but no Addend came before")));
+    }
+    LOCKSTEP_RETURN_IF_ERROR(CheckSize("out", out.size(), *pending_count_));
+    std::ranges::copy(addend_.Get(*pending_count_), out.begin());
+    pending_count_.reset();
     return absl::OkStatus();
   }
 
@@ -40,14 +45,14 @@ class SoloCollective final : public Collective {
   }
 
   absl::Status AllGather(std::span<const std::byte> mine, std::span<std::byte> all) override {
-    LOCKSTEP_RETURN_IF_ERROR(failure_.status());
+    LOCKSTEP_RETURN_IF_ERROR(CheckNothingPending());
     LOCKSTEP_RETURN_IF_ERROR(CheckSize("all", all.size(), mine.size()));
     if (all.data() != mine.data()) std::ranges::copy(mine, all.begin());
     return absl::OkStatus();
   }
 
   absl::Status Broadcast(std::span<std::byte> data, int root) override {
-    LOCKSTEP_RETURN_IF_ERROR(failure_.status());
+    LOCKSTEP_RETURN_IF_ERROR(CheckNothingPending());
     if (root != 0) return NoSuchPeer(root);
     return absl::OkStatus();
   }
@@ -59,6 +64,12 @@ class SoloCollective final : public Collective {
   int64_t wait_ns() const override { return 0; }
 
  private:
+  absl::Status CheckNothingPending() {
+    LOCKSTEP_RETURN_IF_ERROR(failure_.status());
+    if (!pending_count_) return absl::OkStatus();
+    return failure_.Raise(absl::InvalidArgumentError(absl::StrCat(
+        "an addend of ", *pending_count_, " floats waits for its sum; ask for that first")));
+  }
   absl::Status CheckSize(const char* what, size_t found, size_t expected) {
     if (found == expected) return absl::OkStatus();
     return failure_.Raise(absl::InvalidArgumentError(
@@ -72,7 +83,8 @@ class SoloCollective final : public Collective {
 
   FailureLatch failure_;
   AlignedFloats addend_;
-  size_t count_ = 0;
+  /// Of the Addend whose sum has not been asked for yet.
+  std::optional<size_t> pending_count_;
 };
 
 }  // namespace

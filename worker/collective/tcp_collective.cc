@@ -40,15 +40,21 @@ absl::StatusOr<std::span<float>> TcpCollective::Addend(int64_t count) {
   return addend_.Get(static_cast<size_t>(count));
 }
 
-absl::Status TcpCollective::TakeAddend(std::string_view what, int64_t found, int64_t expected) {
+absl::Status TcpCollective::CheckNothingPending() {
   LOCKSTEP_RETURN_IF_ERROR(mesh_->status());
-  if (pending_count_ < 0 || found != expected) {
-    return mesh_->Fail(absl::InvalidArgumentError(absl::StrCat(
-        absl::string_view(what.data(), what.size()), " has ", found,
-        pending_count_ < 0 ? " floats, but no Addend came before" : " floats; expected ",
-        pending_count_ < 0 ? "" : absl::StrCat(expected))));
+  if (!pending_count_) return absl::OkStatus();
+  return mesh_->Fail(absl::InvalidArgumentError(absl::StrCat(
+      "an addend of ", *pending_count_, " floats waits for its sum; ask for that first")));
+}
+
+absl::Status TcpCollective::TakeAddend(size_t found, int64_t expected) {
+  LOCKSTEP_RETURN_IF_ERROR(mesh_->status());
+  if (!pending_count_ || static_cast<int64_t>(found) != expected) {
+    return mesh_->Fail(absl::InvalidArgumentError(
+        pending_count_ ? absl::StrCat("the result has ", found, " floats; expected ", expected)
+                       : "a sum was asked for, but no Addend came before"));
   }
-  pending_count_ = -1;
+  pending_count_.reset();
   return absl::OkStatus();
 }
 
@@ -96,8 +102,8 @@ absl::Status TcpCollective::SumPieces(const std::vector<Piece>& pieces, float* o
 }
 
 absl::Status TcpCollective::AllReduceSum(std::span<float> out) {
-  LOCKSTEP_RETURN_IF_ERROR(TakeAddend("out", static_cast<int64_t>(out.size()), pending_count_));
-  bool flat = size() == 2 || out.size_bytes() <= kFlatBytes;
+  LOCKSTEP_RETURN_IF_ERROR(TakeAddend(out.size(), pending_count_.value_or(0)));
+  bool flat = size() == 2 || out.size_bytes() * static_cast<size_t>(size()) <= kFlatBytes;
   LOCKSTEP_RETURN_IF_ERROR(flat ? ReduceFlat(out) : ReduceInTwoPhases(out));
   return mesh_->RunUntilDone();
 }
@@ -129,17 +135,16 @@ absl::Status TcpCollective::ReduceInTwoPhases(std::span<float> out) {
 }
 
 absl::Status TcpCollective::ReduceScatterSum(std::span<float> out_slice) {
-  std::vector<Slice> parts = EqualParts(std::max<int64_t>(pending_count_, 0));
+  std::vector<Slice> parts = EqualParts(pending_count_.value_or(0));
   Slice mine = parts[rank()];
-  LOCKSTEP_RETURN_IF_ERROR(
-      TakeAddend("out_slice", static_cast<int64_t>(out_slice.size()), mine.count()));
+  LOCKSTEP_RETURN_IF_ERROR(TakeAddend(out_slice.size(), mine.count()));
   LOCKSTEP_RETURN_IF_ERROR(
       SumPieces(PostAddends(parts), out_slice.data() - mine.begin, [](Slice) {}));
   return mesh_->RunUntilDone();
 }
 
 absl::Status TcpCollective::AllGather(std::span<const std::byte> mine, std::span<std::byte> all) {
-  LOCKSTEP_RETURN_IF_ERROR(mesh_->status());
+  LOCKSTEP_RETURN_IF_ERROR(CheckNothingPending());
   if (all.size() != mine.size() * static_cast<size_t>(size())) {
     return mesh_->Fail(absl::InvalidArgumentError(
         absl::StrCat("all has ", all.size(), " bytes; expected ", size(), " times ", mine.size())));
@@ -166,7 +171,7 @@ absl::Status TcpCollective::Broadcast(std::span<std::byte> data, int root) {
 }
 
 absl::Status TcpCollective::CheckRoot(int root) {
-  LOCKSTEP_RETURN_IF_ERROR(mesh_->status());
+  LOCKSTEP_RETURN_IF_ERROR(CheckNothingPending());
   if (root >= 0 && root < size()) return absl::OkStatus();
   return mesh_->Fail(
       absl::InvalidArgumentError(absl::StrCat("rank ", root, " named in a group of ", size())));

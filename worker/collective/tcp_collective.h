@@ -1,9 +1,9 @@
 // Ranks of different nodes, over TCP sockets of ours.
 //
-// Overview. Up to kFlatBytes, and always between two ranks, everybody sends its addend to everybody
-// and adds them all; above, rank r receives and adds slice r and sends the sum to everybody. Both
-// add in rank order by the same function as ShmCollective, so that the bits are the same. Large
-// messages travel in pieces, so that adding one overlaps with receiving the next.
+// Overview. Up to kFlatBytes of all addends, and always between two ranks, everybody sends its
+// addend to everybody and adds them all; above, rank r receives and adds slice r and sends the sum
+// to everybody. Both add in rank order by the same function as ShmCollective, so that the bits are
+// the same. Large messages travel in pieces, so that adding one overlaps with receiving the next.
 //
 // Lifetime. Shares its TcpMesh, and with it the sockets, with the setup that made it; destruction
 // closes the connections. Addends and scratch are private memory that grows as needed.
@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -29,8 +30,8 @@ namespace lockstep::worker {
 /// See Collective.
 class TcpCollective final : public Collective {
  public:
-  /// Up to this many bytes every rank adds everything itself.
-  static constexpr int64_t kFlatBytes = 64 * 1024;
+  /// Up to this many bytes of all addends together every rank adds everything itself.
+  static constexpr size_t kFlatBytes = 128 * 1024;
   /// Floats of a piece.
   static constexpr int64_t kPiece = 64 * 1024;
 
@@ -59,8 +60,9 @@ class TcpCollective final : public Collective {
   };
 
   absl::Status CheckPeer(int peer);
+  absl::Status CheckNothingPending();
   absl::Status CheckRoot(int root);
-  absl::Status TakeAddend(std::string_view what, int64_t found, int64_t expected);
+  absl::Status TakeAddend(size_t found, int64_t expected);
   std::vector<Slice> EqualParts(int64_t count) const;
   std::vector<Piece> PostAddends(const std::vector<Slice>& parts);
   absl::Status SumPieces(const std::vector<Piece>& pieces, float* out,
@@ -71,8 +73,8 @@ class TcpCollective final : public Collective {
   std::shared_ptr<TcpMesh> mesh_;
   AlignedFloats addend_;
   AlignedFloats peer_addends_;
-  /// Of the Addend whose sum has not been asked for yet; -1 if there is none.
-  int64_t pending_count_ = -1;
+  /// Of the Addend whose sum has not been asked for yet.
+  std::optional<int64_t> pending_count_;
 };
 
 }  // namespace lockstep::worker
