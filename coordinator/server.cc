@@ -63,6 +63,8 @@ class GrpcServer final : public Server {
         cluster_service_(&cluster_),
         admin_service_(&cluster_, [this] { return Usage(); }) {}
 
+  ~GrpcServer() override { Stop(); }
+
   absl::Status Start() {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -95,6 +97,7 @@ class GrpcServer final : public Server {
   const ListenAddress& address() const override { return address_; }
 
   void Stop() override {
+    if (server_ == nullptr) return;
     cluster_.Shutdown("the coordinator has been stopped");
     engine_.Shutdown();
     server_->Shutdown(std::chrono::system_clock::now() + kGraceForStreams);

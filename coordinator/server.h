@@ -13,11 +13,12 @@ namespace lockstep::coordinator {
 
 class Server {
  public:
+  /// Stops.
   virtual ~Server() = default;
   /// Where it listens, with the port that was chosen.
   virtual const ListenAddress& address() const = 0;
   /// Sends the workers home, ends the clients' calls with Unavailable and waits, about a second at
-  /// most, until all have gone. Call once.
+  /// most, until all have gone. Idempotent.
   virtual void Stop() = 0;
 };
 

@@ -71,6 +71,12 @@ std::string MissingInNodes(const std::vector<Node>& nodes, int tp_size, int stag
   return absl::StrJoin(parts, ", ");
 }
 
+size_t LargestNode(const std::vector<Node>& nodes) {
+  size_t largest = 0;
+  for (const Node& node : nodes) largest = std::max(largest, node.workers.size());
+  return largest;
+}
+
 absl::Status Missing(const std::vector<Node>& nodes, size_t workers,
                      const PlacementRequest& request, int stages) {
   int needed = request.world_size() - static_cast<int>(workers);
@@ -81,10 +87,14 @@ absl::Status Missing(const std::vector<Node>& nodes, size_t workers,
   }
   int missing = 0;
   std::string where = MissingInNodes(nodes, request.tp_size, stages, &missing);
-  return absl::UnavailableError(absl::StrCat(
+  std::string message = absl::StrCat(
       "waiting for ", missing, " more ", missing == 1 ? "worker" : "workers", " (", where,
       "), since TP ", request.tp_size, " stays inside a node unless --allow-cross-node-tp; ",
-      Registered(nodes, workers)));
+      Registered(nodes, workers));
+  if (needed <= 0) {
+    absl::StrAppend(&message, "; legal on these nodes: TP up to ", LargestNode(nodes));
+  }
+  return absl::UnavailableError(message);
 }
 
 }  // namespace

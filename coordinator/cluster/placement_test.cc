@@ -105,10 +105,11 @@ TEST(PlacementTest, SaysOnWhichNodeTheyAreMissing) {
       HasSubstr("waiting for 1 more worker (1 on node b)"));
 }
 
-TEST(PlacementTest, EnoughWorkersOnTooSmallNodesNameTheRuleAndTheFlag) {
+TEST(PlacementTest, EnoughWorkersOnTooSmallNodesNameTheRuleTheNumbersAndTheLegalSize) {
   std::string refusal = Refusal({Worker("a", 0), Worker("b", 0)}, {.tp_size = 2});
   EXPECT_THAT(refusal, HasSubstr("TP 2 stays inside a node unless --allow-cross-node-tp"));
   EXPECT_THAT(refusal, HasSubstr("2 are registered: 1 on a, 1 on b"));
+  EXPECT_THAT(refusal, HasSubstr("legal on these nodes: TP up to 1"));
 }
 
 }  // namespace
