@@ -10,7 +10,8 @@ export USER=${USER:-$(id -un)}
 # rustup's cargo, where it is not on PATH. PATH itself stays as it is: it is part of what Bazel's
 # cache goes by.
 CARGO=$(command -v cargo || echo "$HOME/.cargo/bin/cargo")
-export CARGO_TARGET_DIR=$PWD/.build/rust
+# One for all clones, so that the crates of Cargo.lock are compiled once.
+export CARGO_TARGET_DIR=${XDG_CACHE_HOME:-$HOME/.cache}/lockstep/rust
 
 # step TITLE: says that the next step begins. STEPS is how many there will be.
 step() {
