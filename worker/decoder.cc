@@ -111,19 +111,22 @@ absl::Status Decoder::Embed(std::span<const int32_t> tokens) {
 }
 
 absl::Status Decoder::RunLayers(std::span<const int32_t> positions,
-                                std::span<const kernels::SequenceRows> sequences) {
+                                std::span<const kernels::SequenceRows> sequences,
+                                std::optional<std::span<const int64_t>> read) {
   rows_ = static_cast<int64_t>(positions.size());
   delta_pending_ = false;
   kernels::RopeCosSin(positions, inverse_frequencies_, 1.0f, cos_sin_.Rows(rows_), pool_);
   for (int64_t layer = 0; layer < shard_.layers.size(); ++layer) {
-    LOCKSTEP_RETURN_IF_ERROR(RunLayer(layer, sequences));
+    const bool last = layer + 1 == shard_.layers.size();
+    LOCKSTEP_RETURN_IF_ERROR(RunLayer(layer, sequences, last ? read : std::nullopt));
     LOCKSTEP_RETURN_IF_ERROR(checkpoint_());
   }
   AddDelta();
   return absl::OkStatus();
 }
 
-absl::Status Decoder::RunLayer(int64_t layer, std::span<const kernels::SequenceRows> sequences) {
+absl::Status Decoder::RunLayer(int64_t layer, std::span<const kernels::SequenceRows> sequences,
+                               std::optional<std::span<const int64_t>> read) {
   const LayerWeights& weights = weights_.layers[layer];
   const int64_t head_dim = spec_.attention.head_dim;
   const int heads = static_cast<int>(shard_.heads.size());
@@ -139,11 +142,37 @@ absl::Status Decoder::RunLayer(int64_t layer, std::span<const kernels::SequenceR
   kernels::RotateHalf(query, cos_sin_.Rows(rows_), heads, pool_);
   kernels::RotateHalf(key, cos_sin_.Rows(rows_), kv_heads, pool_);
   kernels::StoreKv(key, value, sequences, kv_.layout(), kv_.layer(layer), pool_);
-  kernels::PagedAttention(query, sequences, kv_.layout(), kv_.layer(layer), scale,
-                          attended_.Rows(rows_), pool_);
+
+  std::vector<kernels::SequenceRows> narrowed;
+  if (read && static_cast<int64_t>(read->size()) < rows_) {
+    narrowed = Narrow(*read, sequences);
+    sequences = narrowed;
+    if (rows_ == 0) return absl::OkStatus();
+  }
+  kernels::PagedAttention(query.RowRange(0, rows_), sequences, kv_.layout(), kv_.layer(layer),
+                          scale, attended_.Rows(rows_), pool_);
   LOCKSTEP_RETURN_IF_ERROR(AttentionOutput(weights));
   Norm(weights.post_attention_norm);
   return Mlp(weights);
+}
+
+std::vector<kernels::SequenceRows> Decoder::Narrow(
+    std::span<const int64_t> keep, std::span<const kernels::SequenceRows> sequences) {
+  std::vector<kernels::SequenceRows> kept;
+  auto sequence = sequences.begin();
+  for (const int64_t row : keep) {
+    while (row >= sequence->first_row + sequence->rows) ++sequence;
+    const int64_t to = static_cast<int64_t>(kept.size());
+    // Ascending, so that no row is overwritten before it is moved.
+    std::copy_n(hidden_.data + row * hidden_.cols, hidden_.cols, hidden_.data + to * hidden_.cols);
+    std::copy_n(qkv_.data + row * qkv_.cols, qkv_.cols, qkv_.data + to * qkv_.cols);
+    kept.push_back({.first_row = to,
+                    .rows = 1,
+                    .first_position = sequence->first_position + row - sequence->first_row,
+                    .block_table = sequence->block_table});
+  }
+  rows_ = static_cast<int64_t>(kept.size());
+  return kept;
 }
 
 void Decoder::Norm(const std::vector<float>& weight) {

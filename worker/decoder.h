@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -50,14 +51,18 @@ class Decoder {
   absl::Status Embed(std::span<const int32_t> tokens);
 
   /// Runs this stage's layers over hidden(rows) and stores the rows' keys and values. positions:
-  /// [rows]; sequences: as in kernels/attention.h.
+  /// [rows]; sequences: as in kernels/attention.h. `read`, if given, names the rows whose result
+  /// the caller reads, ascending: hidden then holds these alone, in that order, and the last layer
+  /// computes no more than their keys and values for the others (a prompt's last row is all that a
+  /// prefill reads; a row's bits do not depend on it).
   absl::Status RunLayers(std::span<const int32_t> positions,
-                         std::span<const kernels::SequenceRows> sequences);
+                         std::span<const kernels::SequenceRows> sequences,
+                         std::optional<std::span<const int64_t>> read = std::nullopt);
 
   /// Most rows that Logits takes at once.
   static constexpr int64_t kMaxLogitRows = 64;
-  /// The logits of some rows of hidden, [rows.size(), vocabulary slice] fp32; valid until the next
-  /// call. Last stage.
+  /// The logits of some rows of hidden as RunLayers left it, [rows.size(), vocabulary slice] fp32;
+  /// valid until the next call. Last stage.
   kernels::ConstMatrix Logits(std::span<const int64_t> rows);
 
  private:
@@ -73,7 +78,12 @@ class Decoder {
           kernels::ThreadPool& pool, int64_t max_rows, CheckpointFn checkpoint);
   absl::Status AllocateActivations(int64_t max_rows);
 
-  absl::Status RunLayer(int64_t layer, std::span<const kernels::SequenceRows> sequences);
+  absl::Status RunLayer(int64_t layer, std::span<const kernels::SequenceRows> sequences,
+                        std::optional<std::span<const int64_t>> read);
+  /// Moves the rows `keep` of hidden and queries to the front and forgets the others. Returns where
+  /// they stand in their sequences.
+  std::vector<kernels::SequenceRows> Narrow(std::span<const int64_t> keep,
+                                            std::span<const kernels::SequenceRows> sequences);
   void Norm(const std::vector<float>& weight);
   absl::Status AttentionOutput(const LayerWeights& weights);
   absl::Status Mlp(const LayerWeights& weights);

@@ -8,6 +8,19 @@
 #include "base/status_macros.h"
 
 namespace lockstep::worker {
+namespace {
+
+/// The rows that logits are wanted of, ascending, each once.
+std::vector<int64_t> ReadRows(const Step& step) {
+  std::vector<int64_t> rows;
+  for (const Step::Sample& sample : step.samples) rows.push_back(sample.row);
+  for (const Step::Score& score : step.scores) rows.push_back(score.row);
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  return rows;
+}
+
+}  // namespace
 
 StepRunner::StepRunner(const StepRunnerOptions& options, RankGroups& groups,
                        kernels::ThreadPool& pool, CheckpointFn checkpoint, KvPool kv)
@@ -73,20 +86,26 @@ absl::Status StepRunner::Forward(Step& step) {
     LOCKSTEP_RETURN_IF_ERROR(
         groups_.activations->Receive(shard.pp_stage - 1, std::as_writable_bytes(values)));
   }
+  if (shard.has_head) {
+    return decoder_->RunLayers(step.positions, step.sequences, ReadRows(step));
+  }
   LOCKSTEP_RETURN_IF_ERROR(decoder_->RunLayers(step.positions, step.sequences));
-  if (shard.has_head) return absl::OkStatus();
   return groups_.activations->Send(shard.pp_stage + 1, std::as_bytes(values));
 }
 
 absl::StatusOr<std::vector<Choice>> StepRunner::ChooseTokens(const Step& step) {
+  const std::vector<int64_t> read = ReadRows(step);
+  const auto index_of = [&](int64_t row) {
+    return std::lower_bound(read.begin(), read.end(), row) - read.begin();
+  };
   std::vector<int64_t> indices;
   std::vector<LogitRow> rows;
   for (const Step::Sample& sample : step.samples) {
-    indices.push_back(sample.row);
+    indices.push_back(index_of(sample.row));
     rows.push_back({&sample.sequence->sampling, sample.position, sample.sequence->logprobs, -1});
   }
   for (const Step::Score& score : step.scores) {
-    indices.push_back(score.row);
+    indices.push_back(index_of(score.row));
     rows.push_back({.target = score.target});
   }
   std::vector<Choice> choices;
