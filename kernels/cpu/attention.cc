@@ -7,6 +7,7 @@
 
 #include "glog/logging.h"
 #include "kernels/cpu/attention_kernels.h"
+#include "kernels/cpu/pack_kernels.h"
 #include "kernels/cpu/scratch.h"
 
 namespace lockstep::kernels {
@@ -15,49 +16,39 @@ namespace {
 // Token-times-query pairs worth waking another thread for: some ten microseconds of work.
 constexpr int64_t kWorkToShare = 16384;
 
-template <typename T>
-T FromFloat(float value);
-template <>
-float FromFloat<float>(float value) {
-  return value;
-}
-template <>
-uint16_t FromFloat<uint16_t>(float value) {
-  return FloatToBf16(value);
-}
-
 // One row into slot `slot` of one block: keys as [kv_head][head_dim][slot], values as
-// [kv_head][slot][head_dim].
+// [kv_head][slot][head_dim]. `row` has room for one converted row.
 template <typename T>
-void StoreRow(const float* key, const float* value, const KvLayout& layout, int slot, T* key_block,
-              T* value_block) {
+void StoreRow(const float* key, const float* value, const KvLayout& layout, int slot, T* row,
+              T* key_block, T* value_block) {
   int head_dim = layout.head_dim;
+  auto convert = [&](const float* from, int64_t count, T* to) {
+    cpu::ConvertRow(reinterpret_cast<const std::byte*>(from), DType::kF32, count, layout.dtype,
+                    reinterpret_cast<std::byte*>(to));
+  };
+  convert(key, layout.kv_heads * head_dim, row);
+  for (int i = 0; i < layout.kv_heads * head_dim; ++i) {
+    key_block[i * kBlockTokens + slot] = row[i];
+  }
   for (int head = 0; head < layout.kv_heads; ++head) {
-    T* key_to = key_block + head * head_dim * kBlockTokens + slot;
-    T* value_to = value_block + (head * kBlockTokens + slot) * head_dim;
-    for (int i = 0; i < head_dim; ++i) {
-      key_to[i * kBlockTokens] = FromFloat<T>(key[head * head_dim + i]);
-      value_to[i] = FromFloat<T>(value[head * head_dim + i]);
-    }
+    convert(value + head * head_dim, head_dim,
+            value_block + (head * kBlockTokens + slot) * head_dim);
   }
 }
 
+template <typename T>
 void StoreSequence(ConstMatrix keys, ConstMatrix values, const SequenceRows& sequence,
                    const KvLayout& layout, KvLayer layer, ThreadPool& pool) {
   pool.ParallelFor(sequence.rows, /*grain=*/64, [&](int64_t begin, int64_t end) {
+    thread_local cpu::Scratch scratch;
+    T* row = reinterpret_cast<T*>(scratch.Get(keys.cols * static_cast<int64_t>(sizeof(T))));
     for (int64_t r = begin; r < end; ++r) {
       int64_t position = sequence.first_position + r;
       int64_t offset = sequence.block_table[position / kBlockTokens] * layout.block_bytes();
-      int slot = static_cast<int>(position % kBlockTokens);
-      const float* key = keys.row(sequence.first_row + r);
-      const float* value = values.row(sequence.first_row + r);
-      if (layout.dtype == DType::kF32) {
-        StoreRow(key, value, layout, slot, reinterpret_cast<float*>(layer.keys + offset),
-                 reinterpret_cast<float*>(layer.values + offset));
-      } else {
-        StoreRow(key, value, layout, slot, reinterpret_cast<uint16_t*>(layer.keys + offset),
-                 reinterpret_cast<uint16_t*>(layer.values + offset));
-      }
+      StoreRow(keys.row(sequence.first_row + r), values.row(sequence.first_row + r), layout,
+               static_cast<int>(position % kBlockTokens), row,
+               reinterpret_cast<T*>(layer.keys + offset),
+               reinterpret_cast<T*>(layer.values + offset));
     }
   });
 }
@@ -105,7 +96,11 @@ int64_t Work(std::span<const cpu::AttentionTask> tasks) {
 void StoreKv(ConstMatrix keys, ConstMatrix values, std::span<const SequenceRows> sequences,
              const KvLayout& layout, KvLayer layer, ThreadPool& pool) {
   for (const SequenceRows& sequence : sequences) {
-    StoreSequence(keys, values, sequence, layout, layer, pool);
+    if (layout.dtype == DType::kF32) {
+      StoreSequence<float>(keys, values, sequence, layout, layer, pool);
+    } else {
+      StoreSequence<uint16_t>(keys, values, sequence, layout, layer, pool);
+    }
   }
 }
 

@@ -11,7 +11,6 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_kernels.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h, as Highway wants it.
-#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/tile-inl.h"
 
@@ -35,7 +34,7 @@ struct AttentionScratch {
   float* scores;   // [kMaxQueries][kScoreStride]
   float* sums;     // [kMaxQueries][padded_dim]: weighted values so far
   float* largest;  // [kMaxQueries]: the largest score so far
-  float* weights;  // [kMaxQueries]: the sum of the weights so far
+  float* weights;  // [kMaxQueries][16]: partial sums of the weights so far
   float* end;
 
   AttentionScratch(float* base, int head_dim) {
@@ -47,7 +46,7 @@ struct AttentionScratch {
     sums = scores + kMaxQueries * kScoreStride;
     largest = sums + kMaxQueries * padded;
     weights = largest + kMaxQueries;
-    end = weights + kMaxQueries;
+    end = weights + kMaxQueries * 16;
   }
 };
 
@@ -78,20 +77,38 @@ class ChunkLoader {
  public:
   ChunkLoader(const AttentionTask& task, const KvLayout& layout, const KvLayer& layer,
               const AttentionScratch& scratch)
-      : task_(task), layout_(layout), layer_(layer), scratch_(scratch) {}
+      : task_(task),
+        layout_(layout),
+        layer_(layer),
+        scratch_(scratch),
+        head_bytes_(layout.block_bytes() / layout.kv_heads),
+        tokens_(task.sequence->first_position + task.row_end) {}
 
   void Load(int64_t first_token, int64_t end_token) const {
     for (int64_t t = first_token; t < end_token; t += kBlockTokens) {
-      int64_t block = task_.sequence->block_table[t / kBlockTokens];
-      int64_t offset =
-          block * layout_.block_bytes() + task_.kv_head * layout_.block_bytes() / layout_.kv_heads;
+      int64_t offset = OffsetOf(t);
       int at = static_cast<int>(t - first_token);
+      if (t + kTokens < tokens_) Prefetch(OffsetOf(t + kTokens));
       LoadKeys(reinterpret_cast<const T*>(layer_.keys + offset), at);
       LoadValues(reinterpret_cast<const T*>(layer_.values + offset), at);
     }
   }
 
  private:
+  // Of this head's part of the block of token t, in bytes.
+  int64_t OffsetOf(int64_t t) const {
+    int64_t block = task_.sequence->block_table[t / kBlockTokens];
+    return block * layout_.block_bytes() + task_.kv_head * head_bytes_;
+  }
+
+  // A head's part of a block is too short for the memory prefetchers to notice.
+  void Prefetch(int64_t offset) const {
+    for (int64_t i = 0; i < head_bytes_; i += 64) {
+      __builtin_prefetch(layer_.keys + offset + i, 0, 2);
+      __builtin_prefetch(layer_.values + offset + i, 0, 2);
+    }
+  }
+
   void LoadKeys(const T* from, int at) const {
     float* to = scratch_.keys + (at / 32) * layout_.head_dim * 32 + at % 32;
     for (int i = 0; i < layout_.head_dim; ++i) Copy16(from + i * kBlockTokens, to + i * 32);
@@ -114,37 +131,90 @@ class ChunkLoader {
   const KvLayout& layout_;
   const KvLayer& layer_;
   const AttentionScratch& scratch_;
+  const int64_t head_bytes_;
+  const int64_t tokens_;
 };
 
+// e^x for x <= 0, 0 below -87. Relative error below 2e-7 (Taylor's series of 2^f on [-1/2, 1/2] up
+// to f^7), a third of the work of a general exponential.
+HWY_INLINE VF ExpOfNegative(VF x) {
+  const F32 d;
+  const hn::Repartition<int32_t, F32> di;
+  const VF log2e_high = hn::Set(d, 1.44269502f);
+  const VF log2e_low = hn::Set(d, 1.925963033e-8f);
+  const auto vanishes = hn::Lt(x, hn::Set(d, -87.0f));
+  x = hn::Max(x, hn::Set(d, -87.0f));
+  const VF whole = hn::Round(hn::Mul(x, log2e_high));
+  const VF f = hn::MulAdd(x, log2e_low, hn::MulSub(x, log2e_high, whole));
+  VF power = hn::Set(d, 1.525273380e-5f);
+  power = hn::MulAdd(power, f, hn::Set(d, 1.540353039e-4f));
+  power = hn::MulAdd(power, f, hn::Set(d, 1.333355815e-3f));
+  power = hn::MulAdd(power, f, hn::Set(d, 9.618129108e-3f));
+  power = hn::MulAdd(power, f, hn::Set(d, 5.550410866e-2f));
+  power = hn::MulAdd(power, f, hn::Set(d, 2.402265070e-1f));
+  power = hn::MulAdd(power, f, hn::Set(d, 6.931471806e-1f));
+  power = hn::MulAdd(power, f, hn::Set(d, 1.0f));
+  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(di, whole));
+  const VF result = hn::BitCast(d, hn::Add(hn::BitCast(di, power), exponent));
+  return hn::IfThenElse(vanishes, hn::Zero(d), result);
+}
+
+// A query vector's running softmax: the largest score so far and what was summed relative to it.
+struct Running {
+  float& largest;
+  float* weights;  // [16] partial sums
+  float* sums;     // [padded_dim]
+  int padded_dim;
+};
+
+HWY_INLINE void Scale(float* values, int count, VF scale) {
+  for (int i = 0; i < count; i += kLanes) {
+    hn::Store(hn::Mul(hn::Load(F32(), values + i), scale), F32(), values + i);
+  }
+}
+
 // Turns one vector's scores of the tokens [0, visible) of a chunk into weights relative to the
-// largest score so far, and brings the running sums onto the same footing.
-HWY_INLINE void SoftmaxStep(float* scores, int64_t visible, float& largest, float& weight_sum,
-                            float* sums, int padded_dim) {
+// largest score so far.
+HWY_INLINE void SoftmaxStep(float* scores, int64_t visible, const Running& running) {
   const F32 d;
   const VF none = hn::Set(d, -std::numeric_limits<float>::infinity());
+  const VF end = hn::Set(d, static_cast<float>(visible));
   VF s[kTokens / kLanes];
   VF top = none;
 #pragma GCC unroll 16
   for (int v = 0; v < kTokens / kLanes; ++v) {
-    const auto hidden = hn::Ge(hn::Iota(d, static_cast<float>(v * kLanes)),
-                               hn::Set(d, static_cast<float>(visible)));
+    const auto hidden = hn::Ge(hn::Iota(d, static_cast<float>(v * kLanes)), end);
     s[v] = hn::IfThenElse(hidden, none, hn::Load(d, scores + v * kLanes));
     top = hn::Max(top, s[v]);
   }
-  float new_largest = std::max(largest, hn::GetLane(hn::MaxOfLanes(d, top)));
-  VF total = hn::Zero(d);
+  VF largest = hn::Set(d, running.largest);
+  // Most chunks bring no larger score, and then nothing has to be brought onto a new footing.
+  if (!hn::AllTrue(d, hn::Le(top, largest))) {
+    const VF new_largest = hn::Max(largest, hn::MaxOfLanes(d, top));
+    const VF scale = ExpOfNegative(hn::Sub(largest, new_largest));
+    Scale(running.weights, 16, scale);
+    Scale(running.sums, running.padded_dim, scale);
+    running.largest = hn::GetLane(new_largest);
+    largest = new_largest;
+  }
 #pragma GCC unroll 16
   for (int v = 0; v < kTokens / kLanes; ++v) {
-    s[v] = hn::Exp(d, hn::Sub(s[v], hn::Set(d, new_largest)));
+    s[v] = ExpOfNegative(hn::Sub(s[v], largest));
     hn::Store(s[v], d, scores + v * kLanes);
-    total = hn::Add(total, s[v]);
+    float* partial = running.weights + v * kLanes % 16;
+    hn::Store(hn::Add(hn::Load(d, partial), s[v]), d, partial);
   }
-  const VF scale = hn::Exp(d, hn::Set(d, largest - new_largest));
-  weight_sum = weight_sum * hn::GetLane(scale) + hn::GetLane(hn::SumOfLanes(d, total));
-  largest = new_largest;
-  for (int i = 0; i < padded_dim; i += kLanes) {
-    hn::Store(hn::Mul(hn::Load(d, sums + i), scale), d, sums + i);
+}
+
+// to = from * scale. Adding zero makes a negative zero positive: its sign could tell how tiles were
+// cut.
+HWY_INLINE void ScaledCopy(const float* from, int count, float scale, float* to) {
+  const VF factor = hn::Set(F32(), scale);
+  int i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    hn::StoreU(hn::MulAdd(hn::LoadU(F32(), from + i), factor, hn::Zero(F32())), F32(), to + i);
   }
+  for (; i < count; ++i) to[i] = from[i] * scale + 0.0f;
 }
 
 HWY_INLINE void HideAll(float* scores) {
@@ -166,7 +236,7 @@ class TaskRun {
     StageQueries();
     std::fill_n(scratch_.sums, queries_ * padded_dim_, 0.0f);
     std::fill_n(scratch_.largest, queries_, -std::numeric_limits<float>::infinity());
-    std::fill_n(scratch_.weights, queries_, 0.0f);
+    std::fill_n(scratch_.weights, queries_ * 16, 0.0f);
     std::fill_n(scratch_.values, kTokens * padded_dim_, 0.0f);
     std::fill_n(scratch_.keys, kTokens * padded_dim_, 0.0f);
     ChunkLoader<T> loader(task_, layout_, layer_, scratch_);
@@ -186,52 +256,67 @@ class TaskRun {
 
   void StageQueries() {
     int head_dim = layout_.head_dim;
-    for (int query = 0; query < queries_; ++query) {
-      int first = query / kTileRows<1> * kTileRows<1>;
+    // Nothing has been scored yet.
+    float* scaled = scratch_.scores;
+    for (int first = 0; first < queries_; first += kTileRows<1>) {
       int rows = TileRows(first);
-      const float* from =
-          task_.q.row(task_.sequence->first_row + RowOf(query)) + HeadOf(query) * head_dim;
-      float* to = scratch_.q + first * head_dim + (query - first);
-      for (int i = 0; i < head_dim; ++i) to[i * rows] = from[i] * task_.scale;
+      for (int r = 0; r < rows; ++r) {
+        int query = first + r;
+        const float* from =
+            task_.q.row(task_.sequence->first_row + RowOf(query)) + HeadOf(query) * head_dim;
+        ScaledCopy(from, head_dim, task_.scale, scaled + r * head_dim);
+      }
+      TransposeTo(scaled, head_dim, rows, head_dim, scratch_.q + first * head_dim);
     }
   }
 
-  // Query vectors [first, first + TileRows) against the loaded chunk.
+  // Tokens of the chunk that query vector `query` sees; none or less when the chunk lies after it.
+  int64_t Visible(int64_t chunk, int query) const {
+    return std::min<int64_t>(kTokens, task_.sequence->first_position + RowOf(query) + 1 - chunk);
+  }
+
+  // Query vectors [first, first + TileRows) against the loaded chunk. Tokens that none of them sees
+  // are left out: their weights would be zeros.
   void AttendChunk(int64_t chunk, int first) {
     int rows = TileRows(first);
+    int64_t visible = Visible(chunk, first + rows - 1);
+    if (visible <= 0) return;
     float* scores = scratch_.scores + first * kScoreStride;
-    for (int panel = 0; panel < kTokens / 32; ++panel) {
+    for (int at = 0; at < visible; at += kPanelWidth) {
       RunTile<1, 0, 1, float>(rows, {.x = scratch_.q + first * layout_.head_dim,
-                                     .panels = scratch_.keys + panel * layout_.head_dim * 32,
+                                     .panels = scratch_.keys + at * layout_.head_dim,
                                      .panel_stride = 0,
                                      .depth = layout_.head_dim,
                                      .start = nullptr,
                                      .start_stride = 0,
-                                     .y = scores + panel * 32,
-                                     .y_stride = kScoreStride});
+                                     .y = scores + at,
+                                     .y_stride = kScoreStride,
+                                     .upcoming = nullptr});
     }
-    for (int r = 0; r < rows; ++r) {
-      int query = first + r;
-      int64_t visible =
-          std::min<int64_t>(kTokens, task_.sequence->first_position + RowOf(query) + 1 - chunk);
-      if (visible <= 0) {
-        HideAll(scores + r * kScoreStride);
-        continue;
-      }
-      SoftmaxStep(scores + r * kScoreStride, visible, scratch_.largest[query],
-                  scratch_.weights[query], scratch_.sums + query * padded_dim_, padded_dim_);
-    }
-    for (int panel = 0; panel < padded_dim_ / 32; ++panel) {
-      float* sums = scratch_.sums + first * padded_dim_ + panel * 32;
+    for (int r = 0; r < rows; ++r) WeighScores(chunk, first + r);
+    for (int at = 0; at < padded_dim_; at += kPanelWidth) {
+      float* sums = scratch_.sums + first * padded_dim_ + at;
       RunTile<1, kScoreStride, 1, float>(rows, {.x = scores,
-                                                .panels = scratch_.values + panel * kTokens * 32,
+                                                .panels = scratch_.values + at * kTokens,
                                                 .panel_stride = 0,
-                                                .depth = kTokens,
+                                                .depth = visible,
                                                 .start = sums,
                                                 .start_stride = padded_dim_,
                                                 .y = sums,
-                                                .y_stride = padded_dim_});
+                                                .y_stride = padded_dim_,
+                                                .upcoming = nullptr});
     }
+  }
+
+  void WeighScores(int64_t chunk, int query) {
+    float* scores = scratch_.scores + query * kScoreStride;
+    int64_t visible = Visible(chunk, query);
+    if (visible <= 0) return HideAll(scores);
+    SoftmaxStep(scores, visible,
+                {.largest = scratch_.largest[query],
+                 .weights = scratch_.weights + query * 16,
+                 .sums = scratch_.sums + query * padded_dim_,
+                 .padded_dim = padded_dim_});
   }
 
   void WriteOut() {
@@ -239,10 +324,12 @@ class TaskRun {
     for (int query = 0; query < queries_; ++query) {
       float* to =
           task_.out.row(task_.sequence->first_row + RowOf(query)) + HeadOf(query) * head_dim;
-      const float* from = scratch_.sums + query * padded_dim_;
-      float inverse = 1.0f / scratch_.weights[query];
-      // Adding zero makes a negative zero positive: its sign could tell how tiles were cut.
-      for (int i = 0; i < head_dim; ++i) to[i] = from[i] * inverse + 0.0f;
+      VF total = hn::Zero(F32());
+      for (int i = 0; i < 16; i += kLanes) {
+        total = hn::Add(total, hn::Load(F32(), scratch_.weights + query * 16 + i));
+      }
+      float weight = hn::GetLane(hn::SumOfLanes(F32(), total));
+      ScaledCopy(scratch_.sums + query * padded_dim_, head_dim, 1.0f / weight, to);
     }
   }
 

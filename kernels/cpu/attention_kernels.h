@@ -9,7 +9,7 @@
 namespace lockstep::kernels::cpu {
 
 /// Query vectors (rows times the heads of one KV group) that share one pass over keys and values.
-inline constexpr int kMaxQueries = 64;
+inline constexpr int kMaxQueries = 128;
 
 /// Some rows of one sequence against one KV head. A query vector is one (row, head of the group);
 /// vector i is row first_row + i / group, head kv_head * group + i % group.

@@ -57,8 +57,8 @@ class OwnMatrix : public PackedMatrix {
 
  private:
   void ProductOfChunk(ConstMatrix x, Matrix y, ThreadPool& pool) const {
-    ProductPlan plan = PlanProduct(x.rows);
-    ProductJob job = {panels_, PackX(x, plan.tiles, pool), plan, y};
+    ProductPlan plan = PlanProduct(x.rows, in_features());
+    ProductJob job = {panels_, PackX(x, plan, pool), plan, y};
     pool.ParallelFor(plan.units(panels_.count()), 1, [&](int64_t begin, int64_t end) {
       thread_local Scratch scratch;
       int64_t bytes = ProductScratchFloats(plan) * static_cast<int64_t>(sizeof(float));
@@ -66,16 +66,19 @@ class OwnMatrix : public PackedMatrix {
     });
   }
 
-  // x as tiles: itself when it is one row, else a copy in the calling thread's scratch.
-  const float* PackX(ConstMatrix x, const RowTiles& tiles, ThreadPool& pool) const {
+  // x as the plan wants it: itself when it is one row, else a copy in the caller's scratch.
+  const float* PackX(ConstMatrix x, const ProductPlan& plan, ThreadPool& pool) const {
     if (x.rows == 1) return x.data;
     thread_local Scratch scratch;
     float* packed = scratch.Get(x.rows * x.cols * static_cast<int64_t>(sizeof(float)));
+    const RowTiles& tiles = plan.tiles;
     int64_t grain = std::max<int64_t>(1, kPackGrain * tiles.tiles / (x.rows * x.cols));
     pool.ParallelFor(tiles.tiles, grain, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
-        int64_t first = tiles.begin(t);
-        PackTile(x.row(first), x.stride, tiles.size(t), x.cols, packed + first * x.cols);
+        for (int64_t k = 0; k < x.cols; k += plan.x_depth) {
+          PackTile(x.row(tiles.begin(t)) + k, x.stride, tiles.size(t), plan.depth(k),
+                   packed + plan.x_offset(t, k));
+        }
       }
     });
     return packed;

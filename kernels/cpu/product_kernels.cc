@@ -19,11 +19,14 @@
 #define LOCKSTEP_KERNELS_CPU_PRODUCT_KERNELS_ONCE
 namespace lockstep::kernels::cpu {
 
-// Panels that share one pass over the packed x: their sums of 512 rows (64 KiB each) and a chunk of
-// x (512 KiB) stay in L2 together.
+// Input features per slab: two panels of 128 x 32 fp32 stay in L1 under a tile's rows.
+constexpr int64_t kSlabDepth = 128;
+static_assert(kChunk % kSlabDepth == 0);
+// Panels that share one pass over the packed x: their sums of 512 rows (64 KiB each) and a slab's
+// depth of x (256 KiB) stay in L2 together.
 constexpr int64_t kPanelGroup = 4;
 // From this many rows on, expanding bf16 once beats expanding it in every tile.
-constexpr int64_t kSlabRows = 43;
+constexpr int64_t kSlabRows = 49;
 
 }  // namespace lockstep::kernels::cpu
 #endif  // LOCKSTEP_KERNELS_CPU_PRODUCT_KERNELS_ONCE
@@ -43,10 +46,12 @@ HWY_INLINE const W* PanelAs(const Panels& weights, int64_t p) {
 // Lines [k, k + depth) of packed weights, a whole chunk or the plain rest after the last one.
 template <typename W>
 HWY_INLINE void RunPacked(int64_t rows, const TileCall<W>& call) {
-  if (call.depth == kChunk) {
-    RunTile<1, 0, kInterleaveOf<W>>(rows, call);
+  if (call.depth != kChunk) {
+    RunTile<1, 0, 1, W>(rows, call);
+  } else if (sizeof(W) == 2 && call.upcoming != nullptr) {
+    RunTile<1, 0, kInterleaveOf<W>, W, sizeof(W) == 2>(rows, call);
   } else {
-    RunTile<1, 0, 1>(rows, call);
+    RunTile<1, 0, kInterleaveOf<W>, W>(rows, call);
   }
 }
 
@@ -96,18 +101,23 @@ void RunPanel(const ProductJob& job, int64_t p, int64_t tile_begin, int64_t tile
   int64_t first_row = job.plan.tiles.begin(tile_begin);
   float* sums = whole ? job.y.row(first_row) + p * kPanelWidth : scratch;
   int64_t stride = whole ? job.y.stride : kPanelWidth;
+  // While one tile is multiplied the next chunk (of this panel or the next, which lies behind it)
+  // is asked for: the second tile, which reads nothing from memory itself, or the only one.
+  int64_t asking = std::min(tile_begin + 1, tile_end - 1);
   for (int64_t k = 0; k < weights.in_features; k += kChunk) {
+    const W* lines = PanelAs<W>(weights, p) + k * kPanelWidth;
     for (int64_t t = tile_begin; t < tile_end; ++t) {
       float* tile_sums = sums + (job.plan.tiles.begin(t) - first_row) * stride;
       int64_t rows = job.plan.tiles.size(t);
-      RunPacked<W>(rows, {.x = job.x + job.plan.tiles.begin(t) * weights.in_features + k * rows,
-                          .panels = PanelAs<W>(weights, p) + k * kPanelWidth,
+      RunPacked<W>(rows, {.x = job.x + job.plan.x_offset(t, 0) + k * rows,
+                          .panels = lines,
                           .panel_stride = 0,
                           .depth = std::min(kChunk, weights.in_features - k),
                           .start = k == 0 ? nullptr : tile_sums,
                           .start_stride = stride,
                           .y = tile_sums,
-                          .y_stride = stride});
+                          .y_stride = stride,
+                          .upcoming = t == asking ? lines + kChunk * kPanelWidth : nullptr});
     }
   }
   if (whole) return;
@@ -159,16 +169,20 @@ void MultiplyMedium(const ProductJob& job, int64_t begin, int64_t end, float* sc
 }
 
 // Lines of a panel as fp32 in order: fp32 panels are that already, bf16 ones are expanded.
-HWY_INLINE const float* Slab(const float* lines, int64_t /*depth*/, float* /*scratch*/) {
-  return lines;
+HWY_INLINE const float* Slab(const Panels& weights, const float* panel, int64_t k,
+                             int64_t /*depth*/, float* /*scratch*/) {
+  return panel + k * kPanelWidth;
 }
 
-HWY_INLINE const float* Slab(const uint16_t* lines, int64_t depth, float* scratch) {
-  int64_t streams = depth == kChunk ? kStreams : 1;
+HWY_INLINE const float* Slab(const Panels& weights, const uint16_t* panel, int64_t k, int64_t depth,
+                             float* scratch) {
+  bool in_streams = k / kChunk * kChunk + kChunk <= weights.in_features;
+  int64_t streams = in_streams ? kStreams : 1;
   for (int64_t s = 0; s < streams; ++s) {
+    const uint16_t* lines = panel + weights.line(k + s) * kPanelWidth;
     for (int64_t i = 0; i < depth / streams; ++i) {
       VF w[kPanelVectors];
-      LoadLine(lines + (s * kStreamLines + i) * kPanelWidth, w);
+      LoadLine(lines + i * kPanelWidth, w);
       float* to = scratch + (i * streams + s) * kPanelWidth;
       for (int v = 0; v < kPanelVectors; ++v) hn::Store(w[v], F32(), to + v * kLanes);
     }
@@ -180,8 +194,57 @@ HWY_INLINE const float* Slab(const uint16_t* lines, int64_t depth, float* scratc
 // than fourteen by one.
 constexpr int kManyPanels = kLanes == 16 ? 2 : 1;
 
-// Many rows: chunk by chunk over a group of panels, the sums between chunks in contiguous scratch
-// (spilling fp32 accumulators is exact), the last chunk's straight to y.
+// The chunk of packed lines that is wanted next: each tile asks for a share of it.
+struct Upcoming {
+  const char* at = nullptr;
+  const char* end = nullptr;
+  int64_t share = 0;        // bytes per tile, whole cache lines
+  int64_t panels = 0;       // this many panels from `at` on
+  int64_t panel_bytes = 0;  // apart
+
+  HWY_INLINE void Prefetch() {
+    const char* until = std::min(end, at + share);
+    for (; at < until; at += 64) {
+      for (int64_t i = 0; i < panels; ++i) __builtin_prefetch(at + i * panel_bytes, 0, 2);
+    }
+  }
+};
+
+// Tiles of equal size, one after the other.
+struct EqualTiles {
+  TileCall<float> call;  // the first
+  int64_t tiles;
+  int64_t x_step;
+  int64_t start_step;
+  int64_t y_step;
+};
+
+template <int R, int P>
+HWY_NOINLINE void RunEqualOf(EqualTiles& run, Upcoming& next) {
+  for (; run.tiles > 0; --run.tiles) {
+    next.Prefetch();
+    Tile<R, P, 0, 1, float>(run.call);
+    run.call.x += run.x_step;
+    run.call.start += run.start_step;
+    run.call.y += run.y_step;
+  }
+}
+
+template <int P, int... kRowsMinus1>
+HWY_INLINE void RunEqualIn(EqualTiles& run, int64_t rows, Upcoming& next,
+                           std::integer_sequence<int, kRowsMinus1...>) {
+  using Function = void (*)(EqualTiles&, Upcoming&);
+  static constexpr Function kTable[] = {&RunEqualOf<kRowsMinus1 + 1, P>...};
+  kTable[rows - 1](run, next);
+}
+
+template <int P>
+HWY_INLINE void RunEqual(EqualTiles run, int64_t rows, Upcoming& next) {
+  RunEqualIn<P>(run, rows, next, std::make_integer_sequence<int, kTileRows<kManyPanels>>());
+}
+
+// Many rows: slab by slab over a group of panels, the sums between slabs in contiguous scratch
+// (spilling fp32 accumulators is exact), the last slab's straight to y.
 template <typename W>
 class ManyRows {
  public:
@@ -190,14 +253,16 @@ class ManyRows {
         begin_(begin),
         end_(end),
         slab_(scratch),
-        sums_(scratch + kManyPanels * kChunk * kPanelWidth) {}
+        sums_(scratch + kManyPanels * kSlabDepth * kPanelWidth) {}
 
   void Run() {
     int64_t tiles = job_.plan.tiles.tiles;
     last_column_ = (end_ + tiles - 1) / tiles;
+    int64_t lines = kChunk * job_.weights.line_bytes() / 64;
+    prefetch_share_ = (lines + tiles - 1) / tiles * 64;
     for (int64_t group = begin_ / tiles; group < last_column_; group += kGroup) {
-      for (int64_t k = 0; k < job_.weights.in_features; k += kChunk) {
-        for (int64_t u = group; u < GroupEnd(group); ++u) RunChunk(group, u, k);
+      for (int64_t k = 0; k < job_.weights.in_features; k += kSlabDepth) {
+        for (int64_t u = group; u < GroupEnd(group); ++u) RunSlab(group, u, k);
       }
     }
   }
@@ -207,73 +272,86 @@ class ManyRows {
   static constexpr int64_t kGroup = kPanelGroup / kManyPanels;
 
   int64_t GroupEnd(int64_t group) const { return std::min(last_column_, group + kGroup); }
-  int64_t Depth(int64_t k) const { return std::min(kChunk, job_.weights.in_features - k); }
-  const W* Lines(int64_t p, int64_t k) const {
-    return PanelAs<W>(job_.weights, p) + k * kPanelWidth;
-  }
+  int64_t Depth(int64_t k) const { return job_.plan.depth(k); }
 
-  // The chunk from k on of unit column u against its row tiles.
-  void RunChunk(int64_t group, int64_t u, int64_t k) {
+  // The slab from k on of unit column u against its row tiles.
+  void RunSlab(int64_t group, int64_t u, int64_t k) {
     int64_t p = u * kManyPanels;
     int64_t panels = std::min<int64_t>(kManyPanels, job_.weights.count() - p);
     const float* slab[kManyPanels] = {};
     for (int64_t i = 0; i < panels; ++i) {
-      slab[i] = Slab(Lines(p + i, k), Depth(k), slab_ + i * kChunk * kPanelWidth);
+      slab[i] = Slab(job_.weights, PanelAs<W>(job_.weights, p + i), k, Depth(k),
+                     slab_ + i * kSlabDepth * kPanelWidth);
     }
     float* sums = sums_ + (u - group) * job_.plan.tiles.rows * kManyPanels * kPanelWidth;
+    Upcoming next = After(group, u, k);
     TileRange range = TilesOf(u, job_.plan.tiles.tiles, begin_, end_);
-    for (int64_t t = range.begin; t < range.end; ++t) {
-      PrefetchAfter(group, u, k, t);
-      float* tile_sums = sums + job_.plan.tiles.begin(t) * panels * kPanelWidth;
-      if (panels == kManyPanels) {
-        RunSlabTile<kManyPanels>(p, t, k, slab, tile_sums);
-      } else {
-        RunSlabTile<1>(p, t, k, slab, tile_sums);
-      }
+    if (panels == kManyPanels) {
+      RunRange<kManyPanels>(p, range, k, slab, sums, next);
+    } else {
+      RunRange<1>(p, range, k, slab, sums, next);
     }
   }
 
-  // Asks for tile t's share of the lines that the RunChunk after this one begins with.
-  void PrefetchAfter(int64_t group, int64_t u, int64_t k, int64_t t) const {
+  // What the RunSlab after (group, u, k) begins, if it begins a chunk.
+  Upcoming After(int64_t group, int64_t u, int64_t k) const {
     if (++u == GroupEnd(group)) {
-      k += kChunk;
+      k += kSlabDepth;
       if (k < job_.weights.in_features) {
         u = group;
-      } else if (u < last_column_) {
-        k = 0;
       } else {
-        return;
+        k = 0;
       }
     }
-    int64_t tiles = job_.plan.tiles.tiles;
-    int64_t bytes = Depth(k) * job_.weights.line_bytes();
-    int64_t end = std::min(job_.weights.count(), (u + 1) * kManyPanels);
-    for (int64_t p = u * kManyPanels; p < end; ++p) {
-      const char* lines = reinterpret_cast<const char*>(Lines(p, k));
-      for (int64_t at = bytes * t / tiles & ~int64_t{63}; at < bytes * (t + 1) / tiles; at += 64) {
-        __builtin_prefetch(lines + at, 0, 2);
-      }
-    }
+    if (u == last_column_ || k % kChunk != 0) return {};
+    const Panels& weights = job_.weights;
+    int64_t p = u * kManyPanels;
+    const char* at = reinterpret_cast<const char*>(weights.panel(p)) + k * weights.line_bytes();
+    return {.at = at,
+            .end = at + std::min(kChunk, weights.in_features - k) * weights.line_bytes(),
+            .share = prefetch_share_,
+            .panels = std::min<int64_t>(kManyPanels, weights.count() - p),
+            .panel_bytes = weights.panel_bytes()};
+  }
+
+  // Tiles of a range are of two sizes at most, the larger first.
+  template <int P>
+  void RunRange(int64_t p, TileRange range, int64_t k, const float* const* slab, float* sums,
+                Upcoming& next) {
+    int64_t border = std::clamp(job_.plan.tiles.larger_tiles, range.begin, range.end);
+    RunEqualTiles<P>(p, {range.begin, border}, k, slab, sums, next);
+    RunEqualTiles<P>(p, {border, range.end}, k, slab, sums, next);
   }
 
   template <int P>
-  void RunSlabTile(int64_t p, int64_t t, int64_t k, const float* const* slab, float* sums) {
+  void RunEqualTiles(int64_t p, TileRange range, int64_t k, const float* const* slab, float* sums,
+                     Upcoming& next) {
+    if (range.begin == range.end) return;
     constexpr int64_t kWidth = P * kPanelWidth;
-    int64_t first = job_.plan.tiles.begin(t);
-    int64_t rows = job_.plan.tiles.size(t);
+    const RowTiles& tiles = job_.plan.tiles;
+    int64_t first = tiles.begin(range.begin);
+    int64_t rows = tiles.size(range.begin);
+    sums += first * kWidth;
+    float* y = job_.y.row(first) + p * kPanelWidth;
     bool last = k + Depth(k) == job_.weights.in_features;
     bool to_y = last && IsWhole(job_.weights, p + P - 1);
-    float* y = job_.y.row(first) + p * kPanelWidth;
-    RunTile<P, 0, 1, float>(rows, {.x = job_.x + first * job_.weights.in_features + k * rows,
-                                   .panels = slab[0],
-                                   .panel_stride = slab[P - 1] - slab[0],
-                                   .depth = Depth(k),
-                                   .start = k == 0 ? nullptr : sums,
-                                   .start_stride = kWidth,
-                                   .y = to_y ? y : sums,
-                                   .y_stride = to_y ? job_.y.stride : kWidth});
+    int64_t y_stride = to_y ? job_.y.stride : kWidth;
+    RunEqual<P>({.call = {.x = job_.x + job_.plan.x_offset(range.begin, k),
+                          .panels = slab[0],
+                          .panel_stride = slab[P - 1] - slab[0],
+                          .depth = Depth(k),
+                          .start = k == 0 ? nullptr : sums,
+                          .start_stride = kWidth,
+                          .y = to_y ? y : sums,
+                          .y_stride = y_stride},
+                 .tiles = range.end - range.begin,
+                 .x_step = rows * Depth(k),
+                 .start_step = k == 0 ? 0 : rows * kWidth,
+                 .y_step = rows * y_stride},
+                rows, next);
     if (!last || to_y) return;
-    CopyRows(sums, kWidth, rows, job_.weights.out_features - p * kPanelWidth, y, job_.y.stride);
+    CopyRows(sums, kWidth, rows * (range.end - range.begin),
+             job_.weights.out_features - p * kPanelWidth, y, job_.y.stride);
   }
 
   const ProductJob& job_;
@@ -282,6 +360,7 @@ class ManyRows {
   float* const slab_;
   float* const sums_;
   int64_t last_column_ = 0;
+  int64_t prefetch_share_ = 0;
 };
 
 template <typename W>
@@ -296,49 +375,18 @@ void MultiplyUnitsImpl(const ProductJob& job, int64_t begin, int64_t end, float*
   MultiplyTyped<uint16_t>(job, begin, end, scratch);
 }
 
-ProductPlan PlanProductImpl(int64_t rows) {
+ProductPlan PlanProductImpl(int64_t rows, int64_t in_features) {
   bool many = rows >= kSlabRows;
   int64_t tile_rows = many ? kTileRows<kManyPanels> : kTileRows<1>;
-  return {.tiles = {rows, (rows + tile_rows - 1) / tile_rows},
+  return {.tiles = RowTiles(rows, tile_rows),
+          .in_features = in_features,
+          .x_depth = many ? kSlabDepth : in_features,
           .unit_panels = many ? kManyPanels : 1,
           .through_slab = many};
 }
 
-#if HWY_TARGET != HWY_SCALAR
-// Four rows by four columns, transposed.
-HWY_INLINE void Transpose4x4(const float* x, int64_t stride, float* to, int64_t to_stride) {
-  const hn::FixedTag<float, 4> d;
-  const hn::Repartition<double, decltype(d)> pairs;
-  const auto a = hn::LoadU(d, x);
-  const auto b = hn::LoadU(d, x + stride);
-  const auto c = hn::LoadU(d, x + 2 * stride);
-  const auto e = hn::LoadU(d, x + 3 * stride);
-  const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(d, a, b));
-  const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
-  const auto ce_low = hn::BitCast(pairs, hn::InterleaveLower(d, c, e));
-  const auto ce_high = hn::BitCast(pairs, hn::InterleaveUpper(d, c, e));
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab_low, ce_low)), d, to);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab_low, ce_low)), d, to + to_stride);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab_high, ce_high)), d, to + 2 * to_stride);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab_high, ce_high)), d, to + 3 * to_stride);
-}
-
-#endif
-
 void PackTileImpl(const float* x, int64_t stride, int64_t rows, int64_t cols, float* packed) {
-  int64_t k = 0;
-#if HWY_TARGET != HWY_SCALAR
-  for (; rows >= 4 && k + 4 <= cols; k += 4) {
-    // The last group overlaps the one before when the rows are no multiple of four.
-    for (int64_t r = 0; r < rows; r += 4) {
-      int64_t from = std::min(r, rows - 4);
-      Transpose4x4(x + from * stride + k, stride, packed + k * rows + from, rows);
-    }
-  }
-#endif
-  for (; k < cols; ++k) {
-    for (int64_t r = 0; r < rows; ++r) packed[k * rows + r] = x[r * stride + k];
-  }
+  TransposeTo(x, stride, rows, cols, packed);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -352,10 +400,12 @@ HWY_EXPORT(MultiplyUnitsImpl);
 HWY_EXPORT(PlanProductImpl);
 HWY_EXPORT(PackTileImpl);
 
-ProductPlan PlanProduct(int64_t rows) { return HWY_DYNAMIC_DISPATCH(PlanProductImpl)(rows); }
+ProductPlan PlanProduct(int64_t rows, int64_t in_features) {
+  return HWY_DYNAMIC_DISPATCH(PlanProductImpl)(rows, in_features);
+}
 
 int64_t ProductScratchFloats(const ProductPlan& plan) {
-  return (plan.unit_panels * kChunk + kPanelGroup * plan.tiles.rows) * kPanelWidth;
+  return (plan.unit_panels * kSlabDepth + kPanelGroup * plan.tiles.rows) * kPanelWidth;
 }
 
 void MultiplyUnits(const ProductJob& job, int64_t begin, int64_t end, float* scratch) {

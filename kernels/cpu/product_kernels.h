@@ -2,6 +2,7 @@
 #ifndef LOCKSTEP_KERNELS_CPU_PRODUCT_KERNELS_H_
 #define LOCKSTEP_KERNELS_CPU_PRODUCT_KERNELS_H_
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/cpu/panels.h"
@@ -9,18 +10,37 @@
 
 namespace lockstep::kernels::cpu {
 
-/// Rows cut into `tiles` nearly equal tiles, each small enough for the registers.
+/// Rows cut into `tiles` nearly equal tiles, the larger ones first.
 struct RowTiles {
   int64_t rows = 0;
   int64_t tiles = 0;
+  // Not computed in begin(): a division costs as much as five rows of a tile.
+  int64_t smaller = 0;
+  int64_t larger_tiles = 0;
 
-  int64_t begin(int64_t tile) const { return rows * tile / tiles; }
-  int64_t size(int64_t tile) const { return begin(tile + 1) - begin(tile); }
+  RowTiles() = default;
+  /// As few tiles as tile_rows allows. rows >= 1.
+  RowTiles(int64_t rows_in, int64_t tile_rows)
+      : rows(rows_in),
+        tiles((rows_in + tile_rows - 1) / tile_rows),
+        smaller(rows_in / tiles),
+        larger_tiles(rows_in % tiles) {}
+
+  int64_t begin(int64_t tile) const {
+    return tile * smaller + (tile < larger_tiles ? tile : larger_tiles);
+  }
+  int64_t size(int64_t tile) const { return smaller + (tile < larger_tiles ? 1 : 0); }
 };
 
 /// How a product of some rows is cut: units of unit_panels panels by one row tile, panel-major.
+///
+/// x is packed in blocks of x_depth input features (the last may be shallower), each block tile by
+/// tile, each tile [depth][rows of the tile]: what is multiplied together lies together. One row
+/// in one block is therefore just itself.
 struct ProductPlan {
   RowTiles tiles;
+  int64_t in_features = 0;
+  int64_t x_depth = 0;
   int64_t unit_panels = 1;
   /// Whether bf16 is expanded once for all row tiles.
   bool through_slab = false;
@@ -28,13 +48,18 @@ struct ProductPlan {
   int64_t units(int64_t panels) const {
     return (panels + unit_panels - 1) / unit_panels * tiles.tiles;
   }
+  /// Input features of the block that begins at k.
+  int64_t depth(int64_t k) const { return std::min(x_depth, in_features - k); }
+  /// Where tile `tile` of the block that begins at k stands in the packed x.
+  int64_t x_offset(int64_t tile, int64_t k) const {
+    return k * tiles.rows + tiles.begin(tile) * depth(k);
+  }
 };
 
 /// The quickest plan of the chosen instruction set. rows >= 1.
-ProductPlan PlanProduct(int64_t rows);
+ProductPlan PlanProduct(int64_t rows, int64_t in_features);
 
-/// One product: y = x Wᵀ with x in tiles. Tile t of `x` begins at x + begin(t) * in_features and is
-/// [in_features][size(t)]; one row alone is therefore just itself.
+/// One product: y = x Wᵀ with x packed as the plan says.
 struct ProductJob {
   Panels weights;
   const float* x = nullptr;
@@ -42,7 +67,7 @@ struct ProductJob {
   Matrix y;
 };
 
-/// Writes rows [0, rows) of x, a tile, as [cols][rows].
+/// Writes rows [0, rows) of x, one tile of one block, as [cols][rows].
 void PackTile(const float* x, int64_t stride, int64_t rows, int64_t cols, float* packed);
 
 /// Scratch of MultiplyUnits, in floats.

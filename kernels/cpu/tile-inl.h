@@ -7,6 +7,7 @@
 #define LOCKSTEP_KERNELS_CPU_TILE_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -28,7 +29,7 @@ constexpr int kPanelVectors = kPanelWidth / kLanes;
 // The most rows of a tile of P panels whose accumulators stay in registers: AVX-512 has 32 of
 // them, AVX2 16.
 template <int P>
-constexpr int kTileRows = kLanes == 16  ? (P == 1 ? 14 : 6)
+constexpr int kTileRows = kLanes == 16  ? (P == 1 ? 12 : 6)
                           : kLanes == 8 ? 3
                                         : 1;
 
@@ -45,6 +46,8 @@ struct TileCall {
   int64_t start_stride;
   float* y;
   int64_t y_stride;
+  // With kPrefetch, asked for in passing: the same number of lines in the same order.
+  const W* upcoming;
 };
 
 // One line of a panel as fp32 vectors, output features in order.
@@ -66,7 +69,7 @@ HWY_INLINE void LoadLine(const uint16_t* HWY_RESTRICT from, VF (&to)[kPanelVecto
 
 // y[r, p * 32 ..] = start + sum over ascending k of x[r, k] * line k of panel p, for R rows and P
 // panels: for each element one chain of fused multiply-adds.
-template <int R, int P, int kXStride, int kInterleave, typename W>
+template <int R, int P, int kXStride, int kInterleave, typename W, bool kPrefetch = false>
 HWY_INLINE void Tile(const TileCall<W>& call) {
   const F32 d;
   VF sum[R][P][kPanelVectors];
@@ -89,6 +92,9 @@ HWY_INLINE void Tile(const TileCall<W>& call) {
     for (int s = 0; s < kInterleave; ++s) {
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
+        if constexpr (kPrefetch) {
+          __builtin_prefetch(call.upcoming + s * kStreamStride + i * kPanelWidth, 0, 2);
+        }
         VF w[kPanelVectors];
         LoadLine(panels + p * panel_stride + s * kStreamStride + i * kPanelWidth, w);
 #pragma GCC unroll 16
@@ -113,24 +119,64 @@ HWY_INLINE void Tile(const TileCall<W>& call) {
   }
 }
 
-template <int R, int P, int kXStride, int kInterleave, typename W>
+template <int R, int P, int kXStride, int kInterleave, typename W, bool kPrefetch = false>
 HWY_NOINLINE void RunTile(const TileCall<W>& call) {
-  Tile<R, P, kXStride, kInterleave, W>(call);
+  Tile<R, P, kXStride, kInterleave, W, kPrefetch>(call);
 }
 
-template <int P, int kXStride, int kInterleave, typename W, int... kRowsMinus1>
+template <int P, int kXStride, int kInterleave, bool kPrefetch, typename W, int... kRowsMinus1>
 HWY_INLINE void RunTileOfRows(int64_t rows, const TileCall<W>& call,
                               std::integer_sequence<int, kRowsMinus1...>) {
   using Function = void (*)(const TileCall<W>&);
-  static constexpr Function kTable[] = {&RunTile<kRowsMinus1 + 1, P, kXStride, kInterleave, W>...};
+  static constexpr Function kTable[] = {
+      &RunTile<kRowsMinus1 + 1, P, kXStride, kInterleave, W, kPrefetch>...};
   kTable[rows - 1](call);
 }
 
 // 1 .. kTileRows<P> rows, P panels.
-template <int P, int kXStride, int kInterleave, typename W>
+template <int P, int kXStride, int kInterleave, typename W, bool kPrefetch = false>
 HWY_INLINE void RunTile(int64_t rows, const TileCall<W>& call) {
-  RunTileOfRows<P, kXStride, kInterleave>(rows, call,
-                                          std::make_integer_sequence<int, kTileRows<P>>());
+  RunTileOfRows<P, kXStride, kInterleave, kPrefetch>(
+      rows, call, std::make_integer_sequence<int, kTileRows<P>>());
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// Four rows by four columns, transposed.
+HWY_INLINE void Transpose4x4(const float* x, int64_t stride, float* to, int64_t to_stride) {
+  const hn::FixedTag<float, 4> d;
+  const hn::Repartition<double, decltype(d)> pairs;
+  const auto a = hn::LoadU(d, x);
+  const auto b = hn::LoadU(d, x + stride);
+  const auto c = hn::LoadU(d, x + 2 * stride);
+  const auto e = hn::LoadU(d, x + 3 * stride);
+  const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(d, a, b));
+  const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
+  const auto ce_low = hn::BitCast(pairs, hn::InterleaveLower(d, c, e));
+  const auto ce_high = hn::BitCast(pairs, hn::InterleaveUpper(d, c, e));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab_low, ce_low)), d, to);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab_low, ce_low)), d, to + to_stride);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab_high, ce_high)), d, to + 2 * to_stride);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab_high, ce_high)), d, to + 3 * to_stride);
+}
+
+#endif
+
+// Writes `rows` rows of x as [cols][rows], what Tile wants with kXStride 0.
+HWY_INLINE void TransposeTo(const float* x, int64_t stride, int64_t rows, int64_t cols,
+                            float* packed) {
+  int64_t k = 0;
+#if HWY_TARGET != HWY_SCALAR
+  for (; rows >= 4 && k + 4 <= cols; k += 4) {
+    // The last group overlaps the one before when the rows are no multiple of four.
+    for (int64_t r = 0; r < rows; r += 4) {
+      int64_t from = std::min(r, rows - 4);
+      Transpose4x4(x + from * stride + k, stride, packed + k * rows + from, rows);
+    }
+  }
+#endif
+  for (; k < cols; ++k) {
+    for (int64_t r = 0; r < rows; ++r) packed[k * rows + r] = x[r * stride + k];
+  }
 }
 
 }  // namespace HWY_NAMESPACE
