@@ -65,7 +65,7 @@ bool AbslParseFlag(absl::string_view text, Bytes* bytes, std::string* error) {
   if (value.ok()) {
     bytes->value = *value;
   } else {
-    *error = std::string(value.status().message());
+    *error = absl::StrCat(value.status().message());
   }
   return value.ok();
 }

@@ -61,7 +61,7 @@ std::string CacheLine(const ParallelPlan& plan) {
   int64_t tokens = plan.kv_blocks * model::kPlanBlockTokens;
   int64_t sequence_blocks = plan.blocks_wanted / plan.request.concurrency;
   return absl::StrFormat(
-      "KV cache: %d blocks of %d tokens = %d tokens, room for %d sequences of %d (asked for %d)\n",
+      "KV cache: %d blocks of %d tokens = %d tokens, room for %d x %d tokens (asked for %d)\n",
       plan.kv_blocks, model::kPlanBlockTokens, tokens, plan.kv_blocks / sequence_blocks,
       plan.context_tokens, plan.request.concurrency);
 }
