@@ -51,9 +51,8 @@ void Engine::Cancel(RequestId id) {
   Deliveries deliveries;
   {
     absl::MutexLock lock(&mutex_);
-    auto found = requests_.find(id);
-    if (found == requests_.end()) return;
-    End(found->second, absl::CancelledError("the request was cancelled"), {}, deliveries);
+    if (!requests_.contains(id)) return;
+    End(id, absl::CancelledError("the request was cancelled"), {}, deliveries);
     SubmitBatches();
   }
   Deliver(std::move(deliveries));
@@ -65,7 +64,7 @@ void Engine::Shutdown() {
     absl::MutexLock lock(&mutex_);
     shut_down_ = true;
     while (!requests_.empty()) {
-      End(requests_.begin()->second, absl::UnavailableError("the coordinator is shutting down"), {},
+      End(requests_.begin()->first, absl::UnavailableError("the coordinator is shutting down"), {},
           deliveries);
     }
   }
@@ -130,7 +129,7 @@ void Engine::EndExpired() {
     absl::MutexLock lock(&mutex_);
     const absl::Time now = absl::Now();
     while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
-      End(requests_.at(deadlines_.begin()->second),
+      End(deadlines_.begin()->second,
           absl::DeadlineExceededError("the request's deadline has passed"), {}, deliveries);
     }
     if (!deadlines_.empty()) timer_.Arm(deadlines_.begin()->first);
@@ -152,16 +151,16 @@ std::shared_ptr<RankGroup> Engine::DropGroup() {
   return std::exchange(group_, nullptr);
 }
 
-void Engine::End(RequestPtr request, absl::Status status, RequestUpdate update,
-                 Deliveries& deliveries, v1::FinishReason reason) {
+void Engine::End(RequestId id, absl::Status status, RequestUpdate update, Deliveries& deliveries,
+                 v1::FinishReason reason) {
+  const RequestPtr request = std::move(requests_.extract(id).mapped());
   if (request->sequence_id()) {
     Release(*request);
     std::erase(running_, request);
   } else {
-    waiting_.erase(request->id());
+    waiting_.erase(id);
   }
-  deadlines_.erase({request->request().deadline, request->id()});
-  requests_.erase(request->id());
+  deadlines_.erase({request->request().deadline, id});
   ++totals_.finished_requests;
   update.outcome = request->MakeOutcome(std::move(status), reason, absl::Now());
   deliveries.push_back({request->sink(), std::move(update)});
@@ -187,13 +186,13 @@ absl::Status Engine::CheckFits(int64_t prompt_tokens, int64_t max_tokens) const 
 }
 
 void Engine::EndNewcomersThatNeverFit(Deliveries& deliveries) {
-  std::vector<std::pair<RequestPtr, absl::Status>> misfits;
+  std::vector<std::pair<RequestId, absl::Status>> misfits;
   for (const auto& [id, request] : waiting_) {
     if (request->started()) continue;
     absl::Status fits = CheckFits(request->prompt_tokens(), request->request().max_tokens);
-    if (!fits.ok()) misfits.emplace_back(request, std::move(fits));
+    if (!fits.ok()) misfits.emplace_back(id, std::move(fits));
   }
-  for (auto& [request, status] : misfits) End(request, std::move(status), {}, deliveries);
+  for (auto& [id, status] : misfits) End(id, std::move(status), {}, deliveries);
 }
 
 }  // namespace lockstep::coordinator

@@ -109,7 +109,7 @@ class Engine final : public GroupObserver {
   // the mutex is released, since it may be the last reference.
   std::shared_ptr<RankGroup> DropGroup() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes the request's blocks, forgets it and makes its last update.
-  void End(RequestPtr request, absl::Status status, RequestUpdate update, Deliveries& deliveries,
+  void End(RequestId id, absl::Status status, RequestUpdate update, Deliveries& deliveries,
            v1::FinishReason reason = v1::FINISH_REASON_UNSPECIFIED)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // OutOfRange, with the numbers, if the group can never run such a request.

@@ -119,14 +119,14 @@ void Engine::ApplyToken(const v1::SampledToken& token, uint64_t step_id, absl::T
   auto found = by_sequence_.find(token.sequence_id());
   // Its request has ended or was preempted since: the token overran.
   if (found == by_sequence_.end()) return;
-  const RequestPtr request = found->second;
+  ActiveRequest& request = *found->second;
   RequestUpdate update;
-  const std::optional<v1::FinishReason> reason = request->TakeToken(token, step_id, now, update);
+  const std::optional<v1::FinishReason> reason = request.TakeToken(token, step_id, now, update);
   ++totals_.generated_tokens;
   if (reason) {
-    End(request, absl::OkStatus(), std::move(update), deliveries, *reason);
+    End(request.id(), absl::OkStatus(), std::move(update), deliveries, *reason);
   } else {
-    deliveries.push_back({request->sink(), std::move(update)});
+    deliveries.push_back({request.sink(), std::move(update)});
   }
 }
 
@@ -134,9 +134,9 @@ void Engine::EndUnanswered(const OutstandingBatch& batch, Deliveries& deliveries
   for (uint64_t sequence_id : batch.sampled_sequences) {
     auto found = by_sequence_.find(sequence_id);
     if (found == by_sequence_.end()) continue;
-    const RequestPtr request = found->second;
-    if (request->last_answered_step() == batch.step_id) continue;
-    End(request,
+    const ActiveRequest& request = *found->second;
+    if (request.last_answered_step() == batch.step_id) continue;
+    End(request.id(),
         absl::InternalError(absl::StrCat("the workers sampled no token for sequence ", sequence_id,
                                          " in step ", batch.step_id)),
         {}, deliveries);

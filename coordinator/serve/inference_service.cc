@@ -83,8 +83,9 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
   absl::Status status = CheckTokenIds(ids, model_.vocab_size, "token_ids");
   if (!status.ok()) return FinishUnary(context, status);
   absl::StatusOr<std::string> text = tokenizer_.Decode(ids, skip_special_tokens);
-  if (text.ok()) response->set_text(*std::move(text));
-  return FinishUnary(context, text.status());
+  if (!text.ok()) return FinishUnary(context, text.status());
+  response->set_text(*std::move(text));
+  return FinishUnary(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* context,
