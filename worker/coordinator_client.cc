@@ -18,8 +18,17 @@ namespace {
 
 using Stub = v1::ClusterService::Stub;
 
-std::shared_ptr<Stub> NewStub(const std::string& address) {
+// So that a coordinator whose machine has vanished is noticed; it allows a ping a second.
+constexpr int kKeepaliveMs = 10000;
+
+enum class Keepalive { kNo, kYes };
+
+std::shared_ptr<Stub> NewStub(const std::string& address, Keepalive keepalive) {
   grpc::ChannelArguments arguments;
+  if (keepalive == Keepalive::kYes) {
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveMs);
+  }
   // A connection and a connection back-off of its own for every stream.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetMaxReceiveMessageSize(-1);
@@ -92,10 +101,11 @@ class GrpcCoordinatorClient final : public CoordinatorClient {
   explicit GrpcCoordinatorClient(std::string address) : address_(std::move(address)) {}
 
   std::unique_ptr<JoinStream> Join() override {
-    return std::make_unique<GrpcJoinStream>(NewStub(address_));
+    return std::make_unique<GrpcJoinStream>(NewStub(address_, Keepalive::kYes));
   }
   std::unique_ptr<BatchStream> Execute(uint64_t epoch, uint32_t rank) override {
-    return std::make_unique<GrpcBatchStream>(NewStub(address_), epoch, rank);
+    // Its end follows that of the Join stream, and nobody answers pings during a step.
+    return std::make_unique<GrpcBatchStream>(NewStub(address_, Keepalive::kNo), epoch, rank);
   }
 
  private:

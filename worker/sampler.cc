@@ -88,13 +88,55 @@ Candidate NoisyWinner(const LogitRow& row, std::span<const Candidate> kept) {
   Candidate winner;
   double best = -std::numeric_limits<double>::infinity();
   for (const Candidate& candidate : kept) {
-    double score = candidate.logit * inverse_temperature + noise.Gumbel(candidate.id);
+    const double warm = candidate.logit * inverse_temperature;
+    // The exact noise takes two logarithms; few ids can win.
+    if (warm + noise.UpperBound(candidate.id) < best) continue;
+    double score = warm + noise.Gumbel(candidate.id);
     if (score > best || (score == best && candidate.id < winner.id)) {
       best = score;
       winner = candidate;
     }
   }
   return winner;
+}
+
+// With the logits of the whole vocabulary: sorts no more of them than are kept, which is mostly
+// few.
+Candidate DrawFromAll(const LogitRow& row, const ShardSummary& summary,
+                      std::vector<Candidate>& all) {
+  constexpr size_t kFirstPrefix = 1024;
+  for (size_t prefix = std::max<size_t>(kFirstPrefix, row.sampling->top_k);; prefix *= 8) {
+    const size_t count = std::min(prefix, all.size());
+    std::partial_sort(all.begin(), all.begin() + count, all.end(), Precedes);
+    auto kept = Kept(row, summary, std::span(all).first(count), count == all.size());
+    if (kept) return NoisyWinner(row, *kept);
+  }
+}
+
+// Row `row` of every rank's `rows` summaries, in rank order.
+ShardSummary MergeRow(std::span<const ShardSummary> all, size_t row, size_t rows,
+                      const ScanRequest& request) {
+  ShardSummary merged = all[row];
+  for (size_t i = row + rows; i < all.size(); i += rows) {
+    merged = Merge(merged, all[i], request.inverse_temperature);
+  }
+  return merged;
+}
+
+// The `count` first of all ranks' candidates at [begin, begin + count) of their `per_rank`.
+std::vector<Candidate> MergeCandidates(std::span<const Candidate> all, size_t per_rank,
+                                       size_t begin, size_t count) {
+  std::vector<Candidate> merged;
+  if (count == 0) return merged;
+  for (size_t first = begin; first < all.size(); first += per_rank) {
+    for (const Candidate& candidate : all.subspan(first, count)) {
+      if (candidate.id >= 0) merged.push_back(candidate);
+    }
+  }
+  std::sort(merged.begin(), merged.end(), Precedes);
+  // Beyond `count` a shard may have had better ones that it did not send.
+  if (merged.size() > count) merged.resize(count);
+  return merged;
 }
 
 template <typename T>
@@ -117,8 +159,7 @@ absl::StatusOr<std::vector<Choice>> Sampler::Choose(kernels::ConstMatrix logits,
     Candidate chosen = summary.target;
     if (rows[i].sampling != nullptr) {
       std::span<const float> row(logits.row(static_cast<int64_t>(i)), logits.cols);
-      LOCKSTEP_ASSIGN_OR_RETURN(chosen,
-                                Draw(rows[i], row, summary, std::move(exchanged.candidates[i])));
+      LOCKSTEP_ASSIGN_OR_RETURN(chosen, Draw(rows[i], row, summary, exchanged.candidates[i]));
     }
     choices[i].token = chosen.id;
     if (rows[i].logprob || rows[i].sampling == nullptr) {
@@ -133,15 +174,20 @@ absl::StatusOr<Sampler::Exchanged> Sampler::Exchange(kernels::ConstMatrix logits
                                                      std::span<const LogitRow> rows) {
   const int32_t first_id = static_cast<int32_t>(vocab_.begin);
   std::vector<ScanRequest> requests;
-  std::vector<Candidate> mine;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    requests.push_back(ScanFor(rows[i]));
-    std::span<const float> row(logits.row(static_cast<int64_t>(i)), logits.cols);
-    if (int64_t count = CandidateCount(rows[i]); count > 0) {
-      std::vector<Candidate> top = TopCandidates(row, first_id, count);
-      mine.insert(mine.end(), top.begin(), top.end());
-    }
+  std::vector<size_t> begins = {0};  // of each row's candidates within `mine`
+  for (const LogitRow& row : rows) {
+    requests.push_back(ScanFor(row));
+    begins.push_back(begins.back() + CandidateCount(row));
   }
+  std::vector<Candidate> mine(begins.back());
+  pool_.ParallelFor(static_cast<int64_t>(rows.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (begins[i] == begins[i + 1]) continue;
+      std::span<const float> row(logits.row(i), logits.cols);
+      std::ranges::copy(TopCandidates(row, first_id, CandidateCount(rows[i])),
+                        mine.begin() + begins[i]);
+    }
+  });
   std::vector<ShardSummary> summaries = Scan(logits, first_id, requests, pool_);
 
   const int ranks = tensor_.size();
@@ -155,34 +201,17 @@ absl::StatusOr<Sampler::Exchanged> Sampler::Exchange(kernels::ConstMatrix logits
   }
 
   Exchanged exchanged;
-  size_t offset = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
-    ShardSummary merged = all_summaries[i];
-    std::vector<Candidate> candidates;
-    const size_t count = CandidateCount(rows[i]);
-    for (int rank = 0; rank < ranks; ++rank) {
-      if (rank > 0) {
-        merged =
-            Merge(merged, all_summaries[rank * rows.size() + i], requests[i].inverse_temperature);
-      }
-      for (size_t c = 0; c < count; ++c) {
-        const Candidate& candidate = all[rank * mine.size() + offset + c];
-        if (candidate.id >= 0) candidates.push_back(candidate);
-      }
-    }
-    offset += count;
-    std::sort(candidates.begin(), candidates.end(), Precedes);
-    // Beyond `count` a shard may have had better ones that it did not send.
-    if (candidates.size() > count) candidates.resize(count);
-    exchanged.summaries.push_back(merged);
-    exchanged.candidates.push_back(std::move(candidates));
+    exchanged.summaries.push_back(MergeRow(all_summaries, i, rows.size(), requests[i]));
+    exchanged.candidates.push_back(
+        MergeCandidates(all, mine.size(), begins[i], begins[i + 1] - begins[i]));
   }
   return exchanged;
 }
 
 absl::StatusOr<Candidate> Sampler::Draw(const LogitRow& row, std::span<const float> logits,
                                         const ShardSummary& summary,
-                                        std::vector<Candidate> candidates) {
+                                        std::span<const Candidate> candidates) {
   if (IsGreedy(*row.sampling)) return summary.best;
   if (KeepsAll(*row.sampling)) return summary.noisy;
   if (!candidates.empty()) {
@@ -190,9 +219,8 @@ absl::StatusOr<Candidate> Sampler::Draw(const LogitRow& row, std::span<const flo
       return NoisyWinner(row, *kept);
     }
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(candidates, GatherAll(logits));
-  std::sort(candidates.begin(), candidates.end(), Precedes);
-  return NoisyWinner(row, *Kept(row, summary, candidates, /*complete=*/true));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Candidate> all, GatherAll(logits));
+  return DrawFromAll(row, summary, all);
 }
 
 absl::StatusOr<std::vector<Candidate>> Sampler::GatherAll(std::span<const float> logits) {

@@ -62,7 +62,8 @@ class Sampler {
 
   absl::StatusOr<Exchanged> Exchange(kernels::ConstMatrix logits, std::span<const LogitRow> rows);
   absl::StatusOr<Candidate> Draw(const LogitRow& row, std::span<const float> logits,
-                                 const ShardSummary& summary, std::vector<Candidate> candidates);
+                                 const ShardSummary& summary,
+                                 std::span<const Candidate> candidates);
   absl::StatusOr<std::vector<Candidate>> GatherAll(std::span<const float> logits);
 
   const model::Range vocab_;
