@@ -53,22 +53,33 @@ void StoreSequence(ConstMatrix keys, ConstMatrix values, const SequenceRows& seq
   });
 }
 
+// KV heads that one task takes for `rows` rows: as many as its query vectors allow, since a block
+// of the cache is read best in one go, but few enough that every member of the pool has a share.
+int HeadsPerTask(int64_t rows, size_t sequences, int group, const KvLayout& layout, int members) {
+  int64_t fit = cpu::kMaxQueries / (rows * group);
+  int64_t share = layout.kv_heads * static_cast<int64_t>(sequences) / members;
+  return static_cast<int>(std::clamp<int64_t>(std::min(fit, share), 1, layout.kv_heads));
+}
+
 // All tasks of a step, the longest contexts first, so that the shares come out even.
 std::vector<cpu::AttentionTask> MakeTasks(ConstMatrix q, std::span<const SequenceRows> sequences,
-                                          const KvLayout& layout, float scale, Matrix out) {
-  int heads = static_cast<int>(q.cols / layout.head_dim);
-  int group = heads / layout.kv_heads;
+                                          const KvLayout& layout, float scale, Matrix out,
+                                          int members) {
+  int group = static_cast<int>(q.cols / layout.head_dim) / layout.kv_heads;
   int64_t rows_per_task = std::max(1, cpu::kMaxQueries / group);
   std::vector<cpu::AttentionTask> tasks;
   for (const SequenceRows& sequence : sequences) {
+    int heads = HeadsPerTask(std::min(sequence.rows, rows_per_task), sequences.size(), group,
+                             layout, members);
     for (int64_t row = 0; row < sequence.rows; row += rows_per_task) {
-      for (int head = 0; head < layout.kv_heads; ++head) {
+      for (int head = 0; head < layout.kv_heads; head += heads) {
         tasks.push_back({.q = q,
                          .out = out,
                          .sequence = &sequence,
                          .row_begin = row,
                          .row_end = std::min(sequence.rows, row + rows_per_task),
-                         .kv_head = head,
+                         .kv_head_begin = head,
+                         .kv_head_end = std::min(layout.kv_heads, head + heads),
                          .group = group,
                          .scale = scale});
       }
@@ -86,7 +97,7 @@ int64_t Work(std::span<const cpu::AttentionTask> tasks) {
   int64_t work = 0;
   for (const cpu::AttentionTask& task : tasks) {
     work += (task.sequence->first_position + task.row_end) * (task.row_end - task.row_begin) *
-            task.group;
+            task.group * (task.kv_head_end - task.kv_head_begin);
   }
   return work;
 }
@@ -109,7 +120,7 @@ void PagedAttention(ConstMatrix q, std::span<const SequenceRows> sequences, cons
   int64_t heads = q.cols / layout.head_dim;
   CHECK_EQ(heads % layout.kv_heads, 0);
   CHECK_LE(heads / layout.kv_heads, cpu::kMaxQueries);
-  std::vector<cpu::AttentionTask> tasks = MakeTasks(q, sequences, layout, scale, out);
+  std::vector<cpu::AttentionTask> tasks = MakeTasks(q, sequences, layout, scale, out, pool.size());
   std::atomic<size_t> next{0};
   auto take_tasks = [&](int /*member*/) {
     thread_local cpu::Scratch scratch;

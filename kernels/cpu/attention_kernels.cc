@@ -81,32 +81,22 @@ class ChunkLoader {
         layout_(layout),
         layer_(layer),
         scratch_(scratch),
-        head_bytes_(layout.block_bytes() / layout.kv_heads),
-        tokens_(task.sequence->first_position + task.row_end) {}
+        head_bytes_(layout.block_bytes() / layout.kv_heads) {}
 
-  void Load(int64_t first_token, int64_t end_token) const {
+  void Load(int kv_head, int64_t first_token, int64_t end_token) const {
     for (int64_t t = first_token; t < end_token; t += kBlockTokens) {
-      int64_t offset = OffsetOf(t);
+      int64_t offset = OffsetOf(kv_head, t);
       int at = static_cast<int>(t - first_token);
-      if (t + kTokens < tokens_) Prefetch(OffsetOf(t + kTokens));
       LoadKeys(reinterpret_cast<const T*>(layer_.keys + offset), at);
       LoadValues(reinterpret_cast<const T*>(layer_.values + offset), at);
     }
   }
 
  private:
-  // Of this head's part of the block of token t, in bytes.
-  int64_t OffsetOf(int64_t t) const {
+  // Of a head's part of the block of token t, in bytes.
+  int64_t OffsetOf(int kv_head, int64_t t) const {
     int64_t block = task_.sequence->block_table[t / kBlockTokens];
-    return block * layout_.block_bytes() + task_.kv_head * head_bytes_;
-  }
-
-  // A head's part of a block is too short for the memory prefetchers to notice.
-  void Prefetch(int64_t offset) const {
-    for (int64_t i = 0; i < head_bytes_; i += 64) {
-      __builtin_prefetch(layer_.keys + offset + i, 0, 2);
-      __builtin_prefetch(layer_.values + offset + i, 0, 2);
-    }
+    return block * layout_.block_bytes() + kv_head * head_bytes_;
   }
 
   void LoadKeys(const T* from, int at) const {
@@ -132,7 +122,6 @@ class ChunkLoader {
   const KvLayer& layer_;
   const AttentionScratch& scratch_;
   const int64_t head_bytes_;
-  const int64_t tokens_;
 };
 
 // e^x for x <= 0, 0 below -87. Relative error below 2e-7 (Taylor's series of 2^f on [-1/2, 1/2] up
@@ -233,28 +222,36 @@ class TaskRun {
 
   template <typename T>
   void Run() {
-    StageQueries();
-    std::fill_n(scratch_.sums, queries_ * padded_dim_, 0.0f);
-    std::fill_n(scratch_.largest, queries_, -std::numeric_limits<float>::infinity());
-    std::fill_n(scratch_.weights, queries_ * 16, 0.0f);
+    int heads = task_.kv_head_end - task_.kv_head_begin;
+    for (int h = 0; h < heads; ++h) StageQueries(h);
+    std::fill_n(scratch_.sums, heads * queries_ * padded_dim_, 0.0f);
+    std::fill_n(scratch_.largest, heads * queries_, -std::numeric_limits<float>::infinity());
+    std::fill_n(scratch_.weights, heads * queries_ * 16, 0.0f);
     std::fill_n(scratch_.values, kTokens * padded_dim_, 0.0f);
     std::fill_n(scratch_.keys, kTokens * padded_dim_, 0.0f);
     ChunkLoader<T> loader(task_, layout_, layer_, scratch_);
     int64_t end = task_.sequence->first_position + task_.row_end;
+    // All heads of a chunk in turn, since a block holds them side by side.
     for (int64_t chunk = 0; chunk < end; chunk += kTokens) {
-      int64_t chunk_end = std::min<int64_t>(end, chunk + kTokens);
-      loader.Load(chunk, chunk_end);
-      for (int first = 0; first < queries_; first += kTileRows<1>) AttendChunk(chunk, first);
+      for (int h = 0; h < heads; ++h) {
+        loader.Load(task_.kv_head_begin + h, chunk, std::min<int64_t>(end, chunk + kTokens));
+        for (int first = 0; first < queries_; first += kTileRows<1>) AttendChunk(chunk, h, first);
+      }
     }
-    WriteOut();
+    for (int h = 0; h < heads; ++h) WriteOut(h);
   }
 
  private:
   int64_t RowOf(int query) const { return task_.row_begin + query / task_.group; }
-  int HeadOf(int query) const { return task_.kv_head * task_.group + query % task_.group; }
   int TileRows(int first) const { return std::min(kTileRows<1>, queries_ - first); }
+  // Where query vector `query` of the task's head h keeps its state.
+  int StateOf(int h, int query) const { return h * queries_ + query; }
+  // Of the query vector's element 0 in q and out.
+  int64_t ColumnOf(int h, int query) const {
+    return ((task_.kv_head_begin + h) * task_.group + query % task_.group) * layout_.head_dim;
+  }
 
-  void StageQueries() {
+  void StageQueries(int h) {
     int head_dim = layout_.head_dim;
     // Nothing has been scored yet.
     float* scaled = scratch_.scores;
@@ -263,10 +260,10 @@ class TaskRun {
       for (int r = 0; r < rows; ++r) {
         int query = first + r;
         const float* from =
-            task_.q.row(task_.sequence->first_row + RowOf(query)) + HeadOf(query) * head_dim;
+            task_.q.row(task_.sequence->first_row + RowOf(query)) + ColumnOf(h, query);
         ScaledCopy(from, head_dim, task_.scale, scaled + r * head_dim);
       }
-      TransposeTo(scaled, head_dim, rows, head_dim, scratch_.q + first * head_dim);
+      TransposeTo(scaled, head_dim, rows, head_dim, scratch_.q + StateOf(h, first) * head_dim);
     }
   }
 
@@ -277,13 +274,13 @@ class TaskRun {
 
   // Query vectors [first, first + TileRows) against the loaded chunk. Tokens that none of them sees
   // are left out: their weights would be zeros.
-  void AttendChunk(int64_t chunk, int first) {
+  void AttendChunk(int64_t chunk, int h, int first) {
     int rows = TileRows(first);
     int64_t visible = Visible(chunk, first + rows - 1);
     if (visible <= 0) return;
     float* scores = scratch_.scores + first * kScoreStride;
     for (int at = 0; at < visible; at += kPanelWidth) {
-      RunTile<1, 0, 1, float>(rows, {.x = scratch_.q + first * layout_.head_dim,
+      RunTile<1, 0, 1, float>(rows, {.x = scratch_.q + StateOf(h, first) * layout_.head_dim,
                                      .panels = scratch_.keys + at * layout_.head_dim,
                                      .panel_stride = 0,
                                      .depth = layout_.head_dim,
@@ -293,9 +290,9 @@ class TaskRun {
                                      .y_stride = kScoreStride,
                                      .upcoming = nullptr});
     }
-    for (int r = 0; r < rows; ++r) WeighScores(chunk, first + r);
+    for (int r = 0; r < rows; ++r) WeighScores(chunk, h, first + r);
     for (int at = 0; at < padded_dim_; at += kPanelWidth) {
-      float* sums = scratch_.sums + first * padded_dim_ + at;
+      float* sums = scratch_.sums + StateOf(h, first) * padded_dim_ + at;
       RunTile<1, kScoreStride, 1, float>(rows, {.x = scores,
                                                 .panels = scratch_.values + at * kTokens,
                                                 .panel_stride = 0,
@@ -308,28 +305,28 @@ class TaskRun {
     }
   }
 
-  void WeighScores(int64_t chunk, int query) {
+  void WeighScores(int64_t chunk, int h, int query) {
     float* scores = scratch_.scores + query * kScoreStride;
     int64_t visible = Visible(chunk, query);
     if (visible <= 0) return HideAll(scores);
+    int state = StateOf(h, query);
     SoftmaxStep(scores, visible,
-                {.largest = scratch_.largest[query],
-                 .weights = scratch_.weights + query * 16,
-                 .sums = scratch_.sums + query * padded_dim_,
+                {.largest = scratch_.largest[state],
+                 .weights = scratch_.weights + state * 16,
+                 .sums = scratch_.sums + state * padded_dim_,
                  .padded_dim = padded_dim_});
   }
 
-  void WriteOut() {
-    int head_dim = layout_.head_dim;
+  void WriteOut(int h) {
     for (int query = 0; query < queries_; ++query) {
-      float* to =
-          task_.out.row(task_.sequence->first_row + RowOf(query)) + HeadOf(query) * head_dim;
+      int state = StateOf(h, query);
       VF total = hn::Zero(F32());
       for (int i = 0; i < 16; i += kLanes) {
-        total = hn::Add(total, hn::Load(F32(), scratch_.weights + query * 16 + i));
+        total = hn::Add(total, hn::Load(F32(), scratch_.weights + state * 16 + i));
       }
       float weight = hn::GetLane(hn::SumOfLanes(F32(), total));
-      ScaledCopy(scratch_.sums + query * padded_dim_, head_dim, 1.0f / weight, to);
+      float* to = task_.out.row(task_.sequence->first_row + RowOf(query)) + ColumnOf(h, query);
+      ScaledCopy(scratch_.sums + state * padded_dim_, layout_.head_dim, 1.0f / weight, to);
     }
   }
 
@@ -338,7 +335,7 @@ class TaskRun {
   const KvLayer& layer_;
   const AttentionScratch scratch_;
   const int padded_dim_;
-  const int queries_;
+  const int queries_;  // of one KV head
 };
 
 void AttendTaskImpl(const AttentionTask& task, const KvLayout& layout, const KvLayer& layer,

@@ -8,18 +8,19 @@
 
 namespace lockstep::kernels::cpu {
 
-/// Query vectors (rows times the heads of one KV group) that share one pass over keys and values.
+/// Query vectors (rows times heads) that share one pass over the cache.
 inline constexpr int kMaxQueries = 128;
 
-/// Some rows of one sequence against one KV head. A query vector is one (row, head of the group);
-/// vector i is row first_row + i / group, head kv_head * group + i % group.
+/// Some rows of one sequence against some KV heads. Of each KV head's query vectors, vector i is
+/// row row_begin + i / group, head kv_head * group + i % group.
 struct AttentionTask {
   ConstMatrix q;
   Matrix out;
   const SequenceRows* sequence = nullptr;
   int64_t row_begin = 0;  // within the sequence's rows
-  int64_t row_end = 0;    // (row_end - row_begin) * group <= kMaxQueries
-  int kv_head = 0;
+  int64_t row_end = 0;
+  int kv_head_begin = 0;
+  int kv_head_end = 0;  // rows * KV heads * group <= kMaxQueries
   int group = 1;
   float scale = 1;
 };
