@@ -12,7 +12,8 @@ import subprocess
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Not resolved: in Bazel's runfiles the files are links into the source tree.
+ROOT = pathlib.Path(__file__).absolute().parents[2]
 DEMO_MODEL = ROOT / "models" / "demo"
 BINARIES = {
     "coordinatord": "coordinator/coordinatord",
