@@ -18,7 +18,7 @@ SECOND_TURN_SHARE = 0.3
 
 
 class Document:
-    """Token ids in the making, and for each whether it echoes an earlier one and is to be learned."""
+    """Token ids in the making, and for each whether it is an echo and whether it is to be learned."""
 
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer

@@ -64,7 +64,7 @@ def cases(tokenizer, rng, count):
 
 @torch.no_grad()
 def loss_beside_bound(model, tokenizer, rng, count=300):
-    """(nats per token over `count` fresh stories, nats per token of the choices that wrote them)."""
+    """(nats per token over `count` new stories, nats per token of the choices that wrote them)."""
     total_loss = total_bound = tokens = 0
     for _ in range(count):
         story = generate(rng)
@@ -94,7 +94,8 @@ def main():
         for name, prompts, judge in cases(tokenizer, random.Random(options.seed), options.count):
             texts = sample(model, tokenizer, prompts, options)
             verdicts = [judge(i, text) for i, text in enumerate(texts)]
-            print(f"{dtype}, {name}: {sum(map(bool, verdicts))} of {len(verdicts)} parse", flush=True)
+            parsed = sum(map(bool, verdicts))
+            print(f"{dtype}, {name}: {parsed} of {len(verdicts)} parse", flush=True)
             for text, verdict in zip(texts, verdicts):
                 if options.show_failures and not verdict:
                     print(f"  {verdict}\n    {text}")

@@ -12,7 +12,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from story_grammar import LEXICONS, RULES, SLOTS
+from story_grammar import LEXICONS, RULES
 
 # How many of the possible continuations a failure names.
 MAX_EXPECTED = 6
@@ -44,10 +44,10 @@ class Mention:
 
 @dataclass(frozen=True)
 class Derivation:
-    """How a text follows from the grammar: slot -> lexicon index, and the productions used.
+    """How a text follows from the grammar.
 
-    `productions` lists (nonterminal, index into RULES[nonterminal]) from left to right, outermost
-    first.
+    bindings: slot -> index into LEXICONS[slot].
+    productions: (nonterminal, index into RULES[nonterminal]) from left to right, outermost first.
     """
 
     bindings: dict
@@ -57,7 +57,7 @@ class Derivation:
         """The word for `slot`, or None if the text leaves it open: word("hero", "name")."""
         if slot not in self.bindings:
             return None
-        return LEXICONS[SLOTS[slot][0]][self.bindings[slot]][form]
+        return LEXICONS[slot][self.bindings[slot]][form]
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,6 @@ def _compile_production(text):
 _COMPILED = {name: tuple(map(_compile_production, texts)) for name, texts in RULES.items()}
 
 
-def _candidates(slot, bindings):
-    """The lexicon indices that `slot` may stand for, given what is bound already."""
-    if slot in bindings:
-        return [bindings[slot]]
-    lexicon, distinct_from = SLOTS[slot]
-    taken = {bindings[other] for other in distinct_from if other in bindings}
-    return [index for index in range(len(LEXICONS[lexicon])) if index not in taken]
-
-
 # ---------------------------------------------------------------------------------------- writing
 
 
@@ -116,7 +107,7 @@ def _candidates(slot, bindings):
 class Written:
     """A text and what is known about it from having written it.
 
-    bindings: slot -> lexicon index, as in Derivation.
+    bindings: slot -> index into LEXICONS[slot], as in Derivation.
     nats: information of the choices made, an upper bound of the text's own; it tells how low a
         language model's loss can get.
     echoes: (start, end) characters of every mention of a slot that was bound before: the places
@@ -156,14 +147,14 @@ class _Writer:
         start = len(self.text)
         bound_before = symbol.slot in self.bindings
         if not bound_before:
-            self.bindings[symbol.slot] = self.choose(_candidates(symbol.slot, self.bindings))
-        self.text += LEXICONS[SLOTS[symbol.slot][0]][self.bindings[symbol.slot]][symbol.form]
+            self.bindings[symbol.slot] = self.choose(range(len(LEXICONS[symbol.slot])))
+        self.text += LEXICONS[symbol.slot][self.bindings[symbol.slot]][symbol.form]
         if bound_before:
             self.echoes.append((start, len(self.text)))
 
 
 def generate(rng, rule="story", bindings=None):
-    """Writes one text from `rule`, keeping `bindings` (slot -> lexicon index) where given."""
+    """Writes one text from `rule`, keeping `bindings` (as in Derivation) where given."""
     writer = _Writer(rng, bindings or {})
     writer.expand(rule)
     return Written(writer.text, writer.bindings, writer.nats, tuple(writer.echoes))
@@ -218,8 +209,9 @@ class _Parser:
             yield from self.match_mention(symbol, position, bindings)
 
     def match_mention(self, symbol, position, bindings):
-        lexicon = LEXICONS[SLOTS[symbol.slot][0]]
-        for index in _candidates(symbol.slot, bindings):
+        lexicon = LEXICONS[symbol.slot]
+        bound = bindings.get(symbol.slot)
+        for index in range(len(lexicon)) if bound is None else [bound]:
             word = lexicon[index][symbol.form]
             if self.text.startswith(word, position):
                 yield position + len(word), {**bindings, symbol.slot: index}, ()

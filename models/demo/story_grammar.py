@@ -4,8 +4,8 @@ RULES maps a nonterminal to its productions, which are plain strings:
   <name>        another nonterminal;
   {slot.form}   a word or phrase of the thing bound to `slot` in this story;
   anything else is literal text.
-A slot is bound once for each story, to one entry of its lexicon, and every later mention must agree
-with it: names, pronouns, kinds, colours and places hold from the first sentence to the last.
+A slot is bound once for each story, to one entry of LEXICONS[slot], and every later mention must
+agree with it: names, pronouns, kinds, colours and places hold from the first sentence to the last.
 stories.py writes and parses with these tables; nothing else knows what a story looks like.
 """
 
@@ -27,16 +27,24 @@ def _forms(first, second, pairs):
 
 _SHE = {"they": "she", "They": "She", "them": "her", "their": "her", "Their": "Her"}
 _HE = {"they": "he", "They": "He", "them": "him", "their": "his", "Their": "His"}
-_GIRLS = "Mia, Lily, Rosa, Nora, Ella, Ruby, Hazel, Ivy, Daisy, Poppy, Clara, Anna"
-_BOYS = "Tom, Ben, Max, Leo, Sam, Finn, Oscar, Hugo, Jack, Theo, Milo, Otto"
 
+
+def _characters(girls, boys):
+    """Names with the pronouns that go with them."""
+    return [{"name": name, **_SHE} for name in girls.split(", ")] + [
+        {"name": name, **_HE} for name in boys.split(", ")
+    ]
+
+
+# slot -> what it may be bound to. Heroes and friends have names and kinds of their own, so that a
+# story never has two of the same.
 LEXICONS = {
-    "character": [{"name": name, **_SHE} for name in _GIRLS.split(", ")]
-    + [{"name": name, **_HE} for name in _BOYS.split(", ")],
-    "kind": _plain(
-        "fox, rabbit, bear, owl, mouse, hedgehog, squirrel, badger, otter, duck, frog, turtle, "
-        "cat, dog, goat, beaver"
+    "hero": _characters("Mia, Lily, Rosa, Nora, Ella, Ruby", "Tom, Ben, Max, Leo, Sam, Finn"),
+    "friend": _characters(
+        "Hazel, Ivy, Daisy, Poppy, Clara, Anna", "Oscar, Hugo, Jack, Theo, Milo, Otto"
     ),
+    "kind": _plain("fox, rabbit, bear, owl, mouse, hedgehog, squirrel, otter, cat, dog"),
+    "friend_kind": _plain("badger, duck, frog, turtle, goat, beaver"),
     "trait": _plain(
         "shy, curious, cheerful, clever, small, young, gentle, quiet, busy, funny, eager, old"
     ),
@@ -66,7 +74,9 @@ LEXICONS = {
         ("throw stones into the water", "throwing stones into the water"),
     ]),
     "color": _plain("red, blue, yellow, green, silver, golden, white, purple"),
-    "toy": _plain("kite, ball, drum, bell, hat, scarf, lantern, book, basket, whistle, blanket, ring"),
+    "toy": _plain(
+        "kite, ball, drum, bell, hat, scarf, lantern, book, basket, whistle, blanket, ring"
+    ),
     "spot": [{"at": phrase} for phrase in (
         "under the bridge", "behind the barn", "in the tall grass", "inside a hollow log",
         "beside the well", "between two rocks", "under a bush", "next to the fence",
@@ -86,18 +96,6 @@ LEXICONS = {
         ("on a tall rock", "down from the rock"), ("in an old net", "out of the net"),
     ]),
     "tool": [{"noun": word} for word in ("rope", "plank", "branch", "pole")],
-}
-
-# slot -> (lexicon, slots of the same lexicon that must be bound to another entry)
-SLOTS = {
-    "hero": ("character", ("friend",)),
-    "friend": ("character", ("hero",)),
-    "kind": ("kind", ("friend_kind",)),
-    "friend_kind": ("kind", ("kind",)),
-    **{name: (name, ()) for name in (
-        "trait", "home", "time", "pastime", "color", "toy", "spot", "food", "fear", "craft",
-        "trap", "tool",
-    )},
 }
 
 RULES = {
@@ -197,7 +195,7 @@ RULES = {
     ],
     "afraid_lesson": [
         "After that, {hero.they} was not afraid of {fear.of} any more.",
-        "{hero.name} learned that {fear.of} is not so bad with a friend.",
+        "{hero.name} learned to be brave with a friend.",
         '"I did it!" said {hero.name}. {hero.They} was <happy>.',
     ],
 
@@ -224,9 +222,9 @@ RULES = {
     ],
     "share_lesson": [
         "The {food.the} tasted better with a friend.",
-        "{friend.name} was <happy>, and so was {hero.name}.",
+        "They were <happy>.",
         '"You are a good friend," said {friend.name}.',
-        "{hero.name} learned that sharing is fun.",
+        "So {hero.name} learned that sharing is fun.",
     ],
 
     "quarrel": [
@@ -240,8 +238,8 @@ RULES = {
     ],
     "quarrel_bad": [
         "They pulled and pulled, and the {toy.noun} fell to the ground.",
-        "{friend.name} got angry and ran away.",
-        "{hero.name} took the {toy.noun} and went home alone.",
+        "Then {friend.name} got angry and ran away.",
+        "So {hero.name} took the {toy.noun} and went home alone.",
         "They did not talk to each other all day.",
     ],
     "quarrel_sorry": [
@@ -305,16 +303,16 @@ RULES = {
     ],
     "rescue_lesson": [
         '"You saved me!" said {friend.name}.',
-        "{friend.name} was <happy> and gave {hero.name} {food.some}.",
-        "{friend.name} said thank you and gave {hero.them} {color.a} {toy.noun}.",
-        "{hero.name} was <happy> that {friend.name} was safe.",
+        "As a thank you, {friend.they} gave {hero.name} {food.some}.",
+        "{friend.They} said thank you and gave {hero.name} {color.a} {toy.noun}.",
+        "Now {friend.name} was safe again, and both were <happy>.",
     ],
 
     # What a user asks for; the slots that it binds hold in the story that answers it.
     "request": ["<ask> <about>.", "<ask> <about>", "<ask> <about>, please.", "<ask>."],
     "ask": [
-        "Tell me a story", "Tell me a story", "Please tell me a story", "Write a story", "I would like a story",
-        "Write a short story", "Tell me a short story", "Give me a story",
+        "Tell me a story", "Tell me a story", "Please tell me a story", "Write a story",
+        "I would like a story", "Write a short story", "Tell me a short story", "Give me a story",
     ],
     "about": [
         "about {kind.a}", "about {kind.a} named {hero.name}", "about {hero.name}",

@@ -1,6 +1,7 @@
 """Trains the demo model from nothing on stories written by its grammar, and writes this directory.
 
     nice -n 15 python models/demo/train.py --output models/demo
+    nice -n 15 python models/demo/train.py --output models/demo --stage 2    # then --stage 3
 
 One thread of a CPU is enough (README.md says how long it took). The same seed, versions and machine
 give the same weights. Windows hold several documents one after the other and grow from phase to
@@ -14,6 +15,7 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
+from tokenizers import Tokenizer
 from torch.nn import functional
 from tqdm import tqdm
 from transformers import LlamaForCausalLM
@@ -21,7 +23,6 @@ from transformers import LlamaForCausalLM
 from corpus import Corpus
 from demo_model import make_config, train_tokenizer, write_directory
 
-PEAK_LR = 3e-3
 WARMUP_STEPS = 60
 REPORT_STEPS = 100
 
@@ -43,12 +44,28 @@ class Phase:
     plots_only: bool = False
 
 
-PHASES = (
-    Phase(64, 16, 300, chance_weight=0.1, plots_only=True),
-    Phase(128, 8, 5000, chance_weight=0.2),
-    Phase(512, 3, 3000, chance_weight=0.3),
-    Phase(2048, 1, 500),
-)
+@dataclass(frozen=True)
+class Stage:
+    """Phases under one learning rate schedule."""
+
+    peak_lr: float
+    phases: tuple
+
+
+# The first stage teaches stories. The second teaches long contexts: the model that it starts from is
+# lost behind the longest window that it has seen. The third settles.
+STAGES = {
+    1: Stage(3e-3, (
+        Phase(64, 16, 300, chance_weight=0.1, plots_only=True),
+        Phase(128, 8, 5000, chance_weight=0.2),
+        Phase(512, 3, 3000, chance_weight=0.3),
+    )),
+    2: Stage(3e-3, (
+        Phase(128, 8, 400, chance_weight=0.3),
+        Phase(2048, 1, 450),
+    )),
+    3: Stage(1.5e-3, (Phase(512, 3, 1100, chance_weight=0.5),)),
+}
 
 
 @torch.no_grad()
@@ -110,18 +127,18 @@ def validate(model, ids, echoes, learned):
     return losses[learned].mean().item(), losses[learned & echoes[:, 1:]].mean().item()
 
 
-def train(model, corpus, held_out, phases, save):
-    """Runs `phases`; calls save() after each."""
+def train(model, corpus, held_out, stage, save):
+    """Runs the phases of `stage`; calls save() after each."""
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        model.parameters(), lr=stage.peak_lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
-    total_steps = sum(phase.steps for phase in phases)
+    total_steps = sum(phase.steps for phase in stage.phases)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, total_steps)
     )
     started = time.monotonic()
     with tqdm(total=total_steps, unit="step", mininterval=2.0, file=sys.stderr) as progress:
-        for phase in phases:
+        for phase in stage.phases:
             for _ in range(phase.steps):
                 batch = corpus.batch(phase.batch, phase.window, phase.plots_only)
                 loss = train_step(model, optimizer, phase, *batch)
@@ -138,23 +155,39 @@ def train(model, corpus, held_out, phases, save):
             save()
 
 
+def make_new(seed):
+    """(tokenizer, untrained model)."""
+    model = LlamaForCausalLM(make_config())
+    prepare_attention(model)
+    return train_tokenizer(seed), model
+
+
+def load(directory):
+    """(tokenizer, fp32 model) of an earlier stage."""
+    tokenizer = Tokenizer.from_file(f"{directory}/tokenizer.json")
+    return tokenizer, LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).train()
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--output", required=True, help="directory to write the model to")
+    arguments.add_argument("--stage", type=int, choices=sorted(STAGES), default=1,
+                           help="1 starts from nothing, others from what is in --output")
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--scale", type=float, default=1.0, help="multiplies all step counts")
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    phases = [replace(p, steps=max(1, round(p.steps * options.scale))) for p in PHASES]
+    stage = STAGES[options.stage]
+    stage = replace(stage, phases=tuple(
+        replace(phase, steps=max(1, round(phase.steps * options.scale))) for phase in stage.phases
+    ))
 
-    tokenizer = train_tokenizer(options.seed)
-    model = LlamaForCausalLM(make_config())
-    prepare_attention(model)
-    corpus = Corpus(tokenizer, options.seed)
-    held_out = Corpus(tokenizer, options.seed + 1).batch(8, 512)
-    train(model, corpus, held_out, phases,
+    tokenizer, model = load(options.output) if options.stage > 1 else make_new(options.seed)
+    corpus = Corpus(tokenizer, f"{options.seed} stage {options.stage}")
+    held_out = Corpus(tokenizer, f"{options.seed} held out").batch(8, 512)
+    train(model, corpus, held_out, stage,
           save=lambda: write_directory(options.output, model, tokenizer))
 
 

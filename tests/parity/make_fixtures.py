@@ -76,7 +76,7 @@ RANDOM_MODELS = {
 DEMO_PROMPTS = (
     "<|begin_of_text|>Once upon a time",
     "<|begin_of_text|>There once was a shy fox named Mia who lived near the sea. Every evening, "
-    "she liked to watch the boats. Mia often played with a bear named Otto.",
+    "she liked to watch the boats. Mia often played with a goat named Otto.",
     "<|begin_of_text|><|user|>Tell me a story about an owl.<|end_of_turn|><|assistant|>",
     "<|begin_of_text|>Once upon a time, a curious otter named Finn lived beside a quiet river. "
     "What he liked best was picking berries in the afternoon. He had a good friend, a duck named "
@@ -106,8 +106,8 @@ def fill_weights(model, seed):
     """Random weights under which a mistake anywhere shows in the log-probabilities.
 
     Matrices keep the scale of what they multiply (attention scores have a spread of about 2), the
-    head spreads logits by about 2, and norm weights lie apart from 1. Embeddings of their own are so
-    small that the epsilon of the first norm matters.
+    head spreads logits by about 2, and norm weights lie apart from 1. Embeddings of their own are
+    so small that the epsilon of the first norm matters.
     """
     tied = model.config.tie_word_embeddings
     generator = torch.Generator().manual_seed(seed)
