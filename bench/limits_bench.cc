@@ -57,6 +57,8 @@ absl::Status Probe(kernels::ThreadPool& pool) {
 /// the bench.
 absl::StatusOr<std::vector<Contender>> InTheRace(const Options& options, int64_t n, int64_t k,
                                                  kernels::ThreadPool& pool) {
+  constexpr int64_t kFewRows = 8;
+  constexpr double kHopeless = 5;
   std::vector<double> seconds;
   for (const Contender& contender : Contenders()) {
     LOCKSTEP_ASSIGN_OR_RETURN(
@@ -67,7 +69,7 @@ absl::StatusOr<std::vector<Contender>> InTheRace(const Options& options, int64_t
   const double fastest = *std::min_element(seconds.begin(), seconds.end());
   std::vector<Contender> kept;
   for (size_t i = 0; i < seconds.size(); ++i) {
-    if (seconds[i] < 2 * fastest) kept.push_back(Contenders()[i]);
+    if (seconds[i] < kHopeless * fastest) kept.push_back(Contenders()[i]);
   }
   return kept;
 }
