@@ -65,7 +65,6 @@ STAGES = {
         Phase(2048, 1, 450),
     )),
     3: Stage(1.5e-3, (Phase(512, 3, 1100, chance_weight=0.5),)),
-    4: Stage(1e-3, (Phase(2048, 1, 250, chance_weight=0.5),)),
 }
 
 
