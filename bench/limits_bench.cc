@@ -1,8 +1,10 @@
 // Prints what this machine can do, as JSON lines: read bandwidth (--probe), or the time of products
 // at given shapes by each implementation (--products). bench/run.py holds Lockstep against it.
 #include <algorithm>
+#include <functional>
 #include <iostream>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "absl/strings/str_split.h"
 #include "base/dtype.h"
 #include "base/status_macros.h"
+#include "bench/onednn_rate.h"
 #include "kernels/probe.h"
 #include "kernels/product.h"
 #include "kernels/thread_pool.h"
@@ -29,20 +32,11 @@ struct Options {
   int runs = 3;
 };
 
+/// An implementation of a product: each call runs it once and returns its seconds.
 struct Contender {
   std::string name;
-  kernels::ProductKind kind;
-  DType storage;
+  std::function<double()> measure;
 };
-
-const std::vector<Contender>& Contenders() {
-  static const auto& contenders = *new std::vector<Contender>{
-      {"onednn bf16", kernels::ProductKind::kOneDnn, DType::kBF16},
-      {"onednn fp32", kernels::ProductKind::kOneDnn, DType::kF32},
-      {"own bf16", kernels::ProductKind::kOwn, DType::kBF16},
-  };
-  return contenders;
-}
 
 absl::Status Probe(kernels::ThreadPool& pool) {
   // Several times any last-level cache, and long enough to outlast a time slice.
@@ -52,52 +46,42 @@ absl::Status Probe(kernels::ThreadPool& pool) {
   return absl::OkStatus();
 }
 
-/// The contenders that one product each shows to be in the race: where an implementation is
-/// emulated (oneDNN's bf16 without instructions for it) it takes many times as long, and so would
-/// the bench.
-absl::StatusOr<std::vector<Contender>> InTheRace(const Options& options, int64_t n, int64_t k,
-                                                 kernels::ThreadPool& pool) {
-  constexpr int64_t kFewRows = 8;
-  constexpr double kHopeless = 5;
-  std::vector<double> seconds;
-  for (const Contender& contender : Contenders()) {
-    LOCKSTEP_ASSIGN_OR_RETURN(auto probe,
-                              kernels::ProductProbe::Create(contender.kind, contender.storage,
-                                                            std::min(options.rows, kFewRows), n, k,
-                                                            /*footprint_bytes=*/1, pool));
-    probe->Measure(pool);  // makes what is made once
-    seconds.push_back(probe->Measure(pool));
+/// oneDNN in bf16 and in fp32, and our own product over more weights than a cache holds, as in a
+/// model.
+absl::StatusOr<std::vector<Contender>> Contenders(int64_t rows, int64_t n, int64_t k,
+                                                  kernels::ThreadPool& pool) {
+  constexpr int64_t kFootprint = int64_t{128} << 20;
+  std::vector<Contender> contenders;
+  for (DType dtype : {DType::kBF16, DType::kF32}) {
+    LOCKSTEP_ASSIGN_OR_RETURN(std::shared_ptr<OneDnnProduct> product,
+                              OneDnnProduct::Create(dtype, rows, n, k));
+    contenders.push_back({absl::StrCat("onednn ", std::string(Name(dtype))),
+                          [product] { return product->Measure(); }});
   }
-  const double fastest = *std::min_element(seconds.begin(), seconds.end());
-  std::vector<Contender> kept;
-  for (size_t i = 0; i < seconds.size(); ++i) {
-    if (seconds[i] < kHopeless * fastest) kept.push_back(Contenders()[i]);
-  }
-  return kept;
+  LOCKSTEP_ASSIGN_OR_RETURN(std::shared_ptr<kernels::ProductProbe> own,
+                            kernels::ProductProbe::Create(kernels::ProductKind::kOwn, DType::kBF16,
+                                                          rows, n, k, kFootprint, pool));
+  contenders.push_back({"own bf16", [own, &pool] { return own->Measure(pool); }});
+  return contenders;
 }
 
 absl::Status MeasureShape(const Options& options, int64_t n, int64_t k, kernels::ThreadPool& pool) {
-  // More weights than a cache holds, as in a model: each product finds its own in memory.
-  constexpr int64_t kFootprint = int64_t{128} << 20;
-  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Contender> contenders, InTheRace(options, n, k, pool));
-  std::vector<std::unique_ptr<kernels::ProductProbe>> probes;
-  for (const Contender& contender : contenders) {
-    LOCKSTEP_ASSIGN_OR_RETURN(probes.emplace_back(),
-                              kernels::ProductProbe::Create(contender.kind, contender.storage,
-                                                            options.rows, n, k, kFootprint, pool));
-  }
-  std::vector<double> best(probes.size(), std::numeric_limits<double>::infinity());
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Contender> contenders,
+                            Contenders(options.rows, n, k, pool));
+  std::vector<double> best(contenders.size(), std::numeric_limits<double>::infinity());
   for (int run = 0; run < options.runs; ++run) {
-    for (size_t i = 0; i < probes.size(); ++i)
-      best[i] = std::min(best[i], probes[i]->Measure(pool));
+    for (size_t i = 0; i < contenders.size(); ++i) {
+      best[i] = std::min(best[i], contenders[i].measure());
+    }
   }
-  for (size_t i = 0; i < probes.size(); ++i) {
+  const double operations = 2.0 * static_cast<double>(options.rows * n * k);
+  for (size_t i = 0; i < contenders.size(); ++i) {
     std::cout << nlohmann::json({{"n", n},
                                  {"k", k},
                                  {"rows", options.rows},
                                  {"kind", contenders[i].name},
                                  {"seconds", best[i]},
-                                 {"flops", probes[i]->operations() / best[i]}})
+                                 {"flops", operations / best[i]}})
                      .dump()
               << std::endl;
   }
@@ -105,6 +89,10 @@ absl::Status MeasureShape(const Options& options, int64_t n, int64_t k, kernels:
 }
 
 absl::Status Run(const Options& options) {
+  // OpenMP's threads inherit where their maker may run: they are made before the pool pins this
+  // thread.
+  LOCKSTEP_ASSIGN_OR_RETURN(auto first, OneDnnProduct::Create(DType::kF32, 512, 1024, 1024));
+  first->Measure();
   kernels::ThreadPool pool(options.cpus);
   if (options.probe) LOCKSTEP_RETURN_IF_ERROR(Probe(pool));
   for (const std::string& shape : options.shapes) {

@@ -354,9 +354,4 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> CreateOneDnnMatrix(int64_t out_fea
   return std::make_unique<OneDnnMatrix>(out_features, in_features, storage);
 }
 
-bool HasNativeBf16() {
-  int wanted = static_cast<int>(dnnl::cpu_isa::avx512_core_bf16);
-  return (static_cast<int>(dnnl::get_effective_cpu_isa()) & wanted) == wanted;
-}
-
 }  // namespace lockstep::kernels::cpu

@@ -16,9 +16,6 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> CreateOneDnnMatrix(int64_t out_fea
                                                                  int64_t in_features,
                                                                  DType storage);
 
-/// Whether this processor multiplies bf16 itself (AVX512_BF16 or AMX-BF16).
-bool HasNativeBf16();
-
 }  // namespace lockstep::kernels::cpu
 
 #endif  // LOCKSTEP_KERNELS_CPU_ONEDNN_PRODUCT_H_

@@ -22,9 +22,9 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Create(int64_t out_f
                                                    std::string(Name(storage)),
                                                    "; legal are bf16 and fp32 (--dtype)"));
   }
-  bool one_dnn = kind == ProductKind::kOneDnn ||
-                 (kind == ProductKind::kAuto && storage == DType::kBF16 && cpu::HasNativeBf16());
-  if (one_dnn) return cpu::CreateOneDnnMatrix(out_features, in_features, storage);
+  if (kind == ProductKind::kOneDnn) {
+    return cpu::CreateOneDnnMatrix(out_features, in_features, storage);
+  }
   return cpu::CreateOwnMatrix(out_features, in_features, storage);
 }
 
