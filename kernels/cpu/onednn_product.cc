@@ -3,8 +3,6 @@
 // OpenMP thread waits anywhere, and a slice's bits depend on its shape alone.
 #include "kernels/cpu/onednn_product.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <map>
 #include <mutex>
@@ -22,6 +20,9 @@
 #include "kernels/cpu/pack_kernels.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/memory.h"
+
+// As <omp.h> declares it; gcc's is one that clang-tidy cannot read.
+extern "C" void omp_set_num_threads(int threads);
 
 namespace lockstep::kernels::cpu {
 namespace {
