@@ -61,7 +61,12 @@ struct MatmulKey {
   int64_t x_stride;
   int64_t y_stride;
 
-  auto operator<=>(const MatmulKey&) const = default;
+  bool operator<(const MatmulKey& other) const { return Tie() < other.Tie(); }
+
+ private:
+  std::tuple<DType, int64_t, int64_t, int64_t, int64_t, int64_t> Tie() const {
+    return {storage, rows, in_features, out_features, x_stride, y_stride};
+  }
 };
 
 dnnl::matmul::primitive_desc Describe(const MatmulKey& key, const memory::desc& weights) {
