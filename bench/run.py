@@ -201,7 +201,8 @@ def bench_load(report):
             watcher = threading.Thread(target=watch)
             watcher.start()
             try:
-                with cluster.Cluster(model=directory, dtype="bf16", tp=tp, max_model_len=1024, max_num_seqs=2) as served:
+                with cluster.Cluster(model=directory, dtype="bf16", tp=tp, max_model_len=1024, max_num_seqs=2,
+                                     skip_tokenizer_init=True) as served:
                     workers = served.status()["workers"]
             finally:
                 done.set()

@@ -88,7 +88,8 @@ ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
 }
 
 std::optional<std::string> ChildProcess::Ended() {
-  if (ended_) return ended_;
+  // Moved from: -1 would ask for any child.
+  if (ended_ || pid_ < 0) return ended_;
   int status = 0;
   if (waitpid(pid_, &status, WNOHANG) == pid_) ended_ = Describe(status);
   return ended_;

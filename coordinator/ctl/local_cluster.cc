@@ -53,14 +53,14 @@ std::string ReadFirstLine(const std::filesystem::path& file) {
 
 }  // namespace
 
-absl::StatusOr<LocalCluster> LocalCluster::Start(const UpOptions& options,
-                                                 const std::function<bool()>& interrupted) {
-  LocalCluster cluster;
+absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(
+    const UpOptions& options, const std::function<bool()>& interrupted) {
+  std::unique_ptr<LocalCluster> cluster(new LocalCluster());
   std::error_code error;
-  cluster.bin_dir_ = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-  LOCKSTEP_ASSIGN_OR_RETURN(cluster.log_dir_, MakeLogDir(options.log_dir));
-  LOCKSTEP_RETURN_IF_ERROR(cluster.StartCoordinator(options, interrupted));
-  LOCKSTEP_RETURN_IF_ERROR(cluster.StartWorkers(options));
+  cluster->bin_dir_ = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+  LOCKSTEP_ASSIGN_OR_RETURN(cluster->log_dir_, MakeLogDir(options.log_dir));
+  LOCKSTEP_RETURN_IF_ERROR(cluster->StartCoordinator(options, interrupted));
+  LOCKSTEP_RETURN_IF_ERROR(cluster->StartWorkers(options));
   return cluster;
 }
 

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,10 +22,10 @@ class LocalCluster {
   /// Starts the coordinator, waits until it listens, starts the workers. An error of the
   /// coordinator (illegal plan, unreadable model) comes back as FailedPrecondition with its own
   /// words. `interrupted` ends the wait early with Cancelled.
-  static absl::StatusOr<LocalCluster> Start(const UpOptions& options,
-                                            const std::function<bool()>& interrupted);
-  LocalCluster(LocalCluster&&) = default;
-  LocalCluster& operator=(LocalCluster&&) = default;
+  static absl::StatusOr<std::unique_ptr<LocalCluster>> Start(
+      const UpOptions& options, const std::function<bool()>& interrupted);
+  LocalCluster(const LocalCluster&) = delete;
+  LocalCluster& operator=(const LocalCluster&) = delete;
   ~LocalCluster();
 
   /// HOST:PORT that the coordinator listens on.

@@ -63,15 +63,15 @@ absl::Status WaitUntilServing(LocalCluster& cluster) {
 
 absl::Status Run(const UpOptions& options) {
   absl::Time start = absl::Now();
-  LOCKSTEP_ASSIGN_OR_RETURN(LocalCluster cluster,
+  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<LocalCluster> cluster,
                             LocalCluster::Start(options, [] { return interrupted.load(); }));
-  std::cerr << "logs: " << cluster.log_dir().string() << "\n";
-  LOCKSTEP_RETURN_IF_ERROR(WaitUntilServing(cluster));
-  std::cout << "serving on " << cluster.address() << " after "
+  std::cerr << "logs: " << cluster->log_dir().string() << "\n";
+  LOCKSTEP_RETURN_IF_ERROR(WaitUntilServing(*cluster));
+  std::cout << "serving on " << cluster->address() << " after "
             << absl::FormatDuration(absl::Trunc(absl::Now() - start, absl::Milliseconds(10)))
             << "; Ctrl-C stops it" << std::endl;
   while (!interrupted) {
-    LOCKSTEP_RETURN_IF_ERROR(cluster.Supervise());
+    LOCKSTEP_RETURN_IF_ERROR(cluster->Supervise());
     absl::SleepFor(absl::Milliseconds(50));
   }
   std::cerr << "stopping" << std::endl;
