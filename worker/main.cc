@@ -19,6 +19,7 @@
 #include "base/flags_main.h"
 #include "base/status_macros.h"
 #include "base/units.h"
+#include "base/version.h"
 #include "glog/logging.h"
 #include "worker/collective/collective.h"
 #include "worker/coordinator_client.h"
@@ -80,7 +81,7 @@ absl::StatusOr<v1::Register> MakeRegistration(const DaemonOptions& options,
                                               const DeviceOptions& device) {
   LOCKSTEP_ASSIGN_OR_RETURN(std::string shm_domain, ShmDomain());
   v1::Register registration;
-  registration.set_protocol_version(1);
+  registration.set_protocol_version(kProtocolVersion);
   registration.set_worker_id(NewWorkerId());
   registration.set_node(options.node);
   registration.set_shm_domain(absl::StrCat(shm_domain, "/", options.node));

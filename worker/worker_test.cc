@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "base/version.h"
 #include "model/model_examples.h"
 #include "worker/testing/batches.h"
 #include "worker/testing/fake_coordinator.h"
@@ -53,7 +54,7 @@ class WorkerTest : public testing::Test {
   void SetUp() override {
     WorkerOptions options;
     options.registration.set_worker_id("w1");
-    options.registration.set_protocol_version(1);
+    options.registration.set_protocol_version(kProtocolVersion);
     options.data_interface = "127.0.0.1";
     options.dial = [this] { return coordinator_.Client(); };
     worker_ = std::make_unique<Worker>(std::move(options));

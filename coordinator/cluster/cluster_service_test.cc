@@ -7,6 +7,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/version.h"
 #include "coordinator/cluster/testing/fake_worker.h"
 #include "coordinator/cluster/testing/small_cluster.h"
 #include "proto/lockstep/v1/admin.grpc.pb.h"
@@ -265,7 +266,7 @@ TEST_F(ClusterServiceTest, ASecondRegisterEndsTheStreamAndTheMembership) {
   Start(2, 1);
   FakeWorker& worker = Add(Rank(0));
   v1::JoinRequest again;
-  again.mutable_register_()->set_protocol_version(1);
+  again.mutable_register_()->set_protocol_version(kProtocolVersion);
   worker.Send(again);
   std::optional<grpc::Status> end = worker.WaitForEnd(kTestDeadline);
   ASSERT_TRUE(end.has_value());

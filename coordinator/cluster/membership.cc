@@ -4,11 +4,10 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "base/version.h"
 
 namespace lockstep::coordinator {
 namespace {
-
-constexpr uint32_t kProtocolVersion = 1;
 
 absl::Status Invalid(absl::string_view field, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("register.", field, " ", what));

@@ -1,6 +1,8 @@
 // What may register, and what is remembered of it.
 #include "coordinator/cluster/membership.h"
 
+#include "base/version.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,7 +14,7 @@ using ::testing::HasSubstr;
 
 v1::Register Valid() {
   v1::Register message;
-  message.set_protocol_version(1);
+  message.set_protocol_version(kProtocolVersion);
   message.set_worker_id("w");
   message.set_node("a");
   message.set_shm_domain("nonce");
@@ -23,10 +25,10 @@ v1::Register Valid() {
 
 TEST(CheckRegisterTest, AnotherProtocolVersionIsRefusedWithBothNumbers) {
   v1::Register message = Valid();
-  message.set_protocol_version(2);
+  message.set_protocol_version(99);
   absl::Status status = CheckRegister(message).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("version 2, this coordinator version 1"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("version 99, this coordinator version "));
 }
 
 TEST(CheckRegisterTest, EveryMissingFieldIsRefusedByItsName) {

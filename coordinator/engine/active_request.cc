@@ -29,7 +29,7 @@ void ActiveRequest::Start(uint64_t sequence_id, absl::Time now, v1::NewSequence&
   message.set_sequence_id(sequence_id);
   *message.mutable_sampling() = request_.sampling;
   message.set_prompt_tokens(static_cast<uint32_t>(prompt_tokens_));
-  message.set_logprobs(request_.logprobs);
+  message.set_logprobs(request_.logprobs.has_value());
   message.set_prompt_logprobs(wants_prompt_logprobs());
 }
 

@@ -39,15 +39,16 @@ GenerateStream* GenerateStream::Start(EngineRequest request, bool skip_special_t
   return stream.get();
 }
 
-void GenerateStream::OnUpdate(RequestUpdate update) {
+SinkVerdict GenerateStream::OnUpdate(RequestUpdate update) {
   absl::MutexLock lock(&mutex_);
-  if (outcome_) return;
+  if (outcome_) return SinkVerdict::kGoOn;
   gathered_.mutable_prompt_logprobs()->Add(update.prompt_logprobs.begin(),
                                            update.prompt_logprobs.end());
   if (update.token_id) gathered_.add_token_ids(*update.token_id);
   if (update.logprob) gathered_.add_logprobs(*update.logprob);
   outcome_ = std::move(update.outcome);
   WriteIfIdle();
+  return SinkVerdict::kGoOn;
 }
 
 void GenerateStream::OnWriteDone(bool ok) {

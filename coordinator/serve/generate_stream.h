@@ -34,7 +34,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, 
   GenerateStream(bool skip_special_tokens, const text::Tokenizer& tokenizer, Engine& engine)
       : engine_(engine), decoder_(tokenizer, skip_special_tokens) {}
 
-  void OnUpdate(RequestUpdate update) override ABSL_LOCKS_EXCLUDED(mutex_);
+  SinkVerdict OnUpdate(RequestUpdate update) override ABSL_LOCKS_EXCLUDED(mutex_);
 
   void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnCancel() override;

@@ -120,8 +120,8 @@ absl::StatusOr<EngineRequest> CheckGenerateRequest(const v1::GenerateRequest& re
       checked.max_tokens,
       ResolveMaxTokens(request, static_cast<int64_t>(checked.prompt.size()), model.context_tokens));
   if (!request.ignore_eos()) checked.stop_token_ids = model.defaults.eos_token_ids;
-  checked.logprobs = request.logprobs();
-  checked.prompt_logprobs = request.prompt_logprobs();
+  if (request.logprobs()) checked.logprobs = 0;
+  if (request.prompt_logprobs()) checked.prompt_logprobs = 0;
   return checked;
 }
 

@@ -1,6 +1,8 @@
 // Blocking streams, one thread each.
 #include "coordinator/cluster/testing/fake_worker.h"
 
+#include "base/version.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -11,7 +13,7 @@ FakeWorker::FakeWorker(std::shared_ptr<grpc::Channel> channel, Options options)
   join_ = stub_->Join(&join_context_);
   v1::JoinRequest message;
   v1::Register& registration = *message.mutable_register_();
-  registration.set_protocol_version(1);
+  registration.set_protocol_version(kProtocolVersion);
   registration.set_worker_id(options_.worker_id);
   registration.set_node(options_.node);
   registration.set_shm_domain(options_.node);

@@ -16,16 +16,17 @@ namespace lockstep::coordinator {
 /// Thread-safe.
 class CollectingSink final : public RequestSink {
  public:
-  void OnUpdate(RequestUpdate update) override ABSL_LOCKS_EXCLUDED(mutex_) {
+  SinkVerdict OnUpdate(RequestUpdate update) override ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     if (outcome_) {
       ++updates_after_outcome_;
-      return;
+      return SinkVerdict::kGoOn;
     }
     if (!update.prompt_logprobs.empty()) prompt_logprobs_ = std::move(update.prompt_logprobs);
     if (update.token_id) tokens_.push_back(*update.token_id);
     if (update.logprob) logprobs_.push_back(*update.logprob);
     outcome_ = std::move(update.outcome);
+    return SinkVerdict::kGoOn;
   }
 
   std::vector<int32_t> tokens() const ABSL_LOCKS_EXCLUDED(mutex_) {
