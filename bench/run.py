@@ -161,6 +161,8 @@ def write_checkpoint(directory):
         out.write(struct.pack("<Q", len(text)) + text)
         for begin in range(0, offset, len(values)):
             out.write(values[: offset - begin])
+        out.flush()
+        os.fsync(out.fileno())  # else its pages are still being written back while the ranks load
     (directory / "config.json").write_text(json.dumps(config))
     return offset
 
@@ -185,32 +187,45 @@ def children_named(name):
     return pids
 
 
+def load_once(directory, tp):
+    """Starts and stops a cluster; (worst rate of a rank in bytes a second, worst excess of memory in bytes)."""
+    before, peaks, done = set(children_named("workerd")), {}, threading.Event()
+
+    def watch():
+        while not done.wait(0.01):
+            for pid in set(children_named("workerd")) - before:
+                peaks[pid] = max(peaks.get(pid, 0), own_memory(pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with cluster.Cluster(model=directory, dtype="bf16", tp=tp, max_model_len=1024, max_num_seqs=2,
+                             skip_tokenizer_init=True) as served:
+            workers = served.status()["workers"]
+    finally:
+        done.set()
+        watcher.join()
+    rate = min(worker["weight_bytes"] / (worker["load_us"] * 1e-6) for worker in workers)
+    excess = max(peaks[worker["pid"]] - 1.15 * worker["weight_bytes"] - worker["kv_bytes"] for worker in workers)
+    return rate, excess
+
+
 def bench_load(report):
-    """Loading from a warm page cache: rate and peak memory per rank, at TP 1 and TP 2."""
+    """Loading from a warm page cache: rate and peak memory per rank, at TP 1 and TP 2.
+
+    A virtual machine's host backs memory when it is first touched, which may take ten times as long as the load
+    itself; so every plan loads once more than it is measured. The first load stands in the report without a goal.
+    """
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
         write_checkpoint(directory)
+        report.add("load rate per rank, TP 1, into memory new to the machine", load_once(directory, 1)[0] * 1e-9, "GB/s")
         for tp in (1, 2):
-            before, peaks, done = set(children_named("workerd")), {}, threading.Event()
-
-            def watch():
-                while not done.wait(0.01):
-                    for pid in set(children_named("workerd")) - before:
-                        peaks[pid] = max(peaks.get(pid, 0), own_memory(pid))
-
-            watcher = threading.Thread(target=watch)
-            watcher.start()
-            try:
-                with cluster.Cluster(model=directory, dtype="bf16", tp=tp, max_model_len=1024, max_num_seqs=2,
-                                     skip_tokenizer_init=True) as served:
-                    workers = served.status()["workers"]
-            finally:
-                done.set()
-                watcher.join()
-            rate = min(worker["weight_bytes"] / (worker["load_us"] * 1e-6) for worker in workers)
-            report.add(f"load rate per rank, TP {tp}", rate * 1e-9, "GB/s", goal=1.0)
-            excess = max(peaks[worker["pid"]] - 1.15 * worker["weight_bytes"] - worker["kv_bytes"] for worker in workers)
-            report.add(f"peak memory above 1.15 x slice + KV, TP {tp}", excess / 2**20, "MiB", goal=300.0, at_most=True)
+            loads = [load_once(directory, tp) for _ in range(3)]
+            report.add(f"load rate per rank, TP {tp}", statistics.median(rate for rate, _ in loads) * 1e-9, "GB/s",
+                       goal=1.0)
+            report.add(f"peak memory above 1.15 x slice + KV, TP {tp}", max(excess for _, excess in loads) / 2**20,
+                       "MiB", goal=300.0, at_most=True)
 
 
 def bench_start(report):
