@@ -1,10 +1,10 @@
 // What may register, and what is remembered of it.
 #include "coordinator/cluster/membership.h"
 
-#include "base/version.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "base/version.h"
 
 namespace lockstep::coordinator {
 namespace {

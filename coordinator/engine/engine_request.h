@@ -61,7 +61,8 @@ struct RequestUpdate {
 /// outcome, with FINISH_REASON_STOP and the tokens up to this update, comes as one more update.
 enum class SinkVerdict { kGoOn, kStop };
 
-/// Receives one request's updates: those of each choice in order, then exactly one with its outcome.
+/// Receives one request's updates: those of each choice in order, then exactly one with its
+/// outcome.
 class RequestSink {
  public:
   virtual ~RequestSink() = default;

@@ -1,10 +1,10 @@
 // Blocking streams, one thread each.
 #include "coordinator/cluster/testing/fake_worker.h"
 
-#include "base/version.h"
-
 #include <algorithm>
 #include <utility>
+
+#include "base/version.h"
 
 namespace lockstep::coordinator {
 
@@ -154,7 +154,7 @@ void FakeWorker::OpenExecute(uint64_t epoch) {
   });
 }
 
-void FakeWorker::RunExecute(v1::Assignment assignment,
+void FakeWorker::RunExecute(const v1::Assignment& assignment,
                             std::shared_ptr<grpc::ClientContext> context) {
   auto stream = stub_->Execute(context.get());
   v1::ExecuteRequest request;

@@ -65,7 +65,7 @@ class FakeWorker {
  private:
   void RunControl();
   void OpenExecute(uint64_t epoch);
-  void RunExecute(v1::Assignment assignment, std::shared_ptr<grpc::ClientContext> context);
+  void RunExecute(const v1::Assignment& assignment, std::shared_ptr<grpc::ClientContext> context);
 
   const Options options_;
   const std::unique_ptr<v1::ClusterService::Stub> stub_;
