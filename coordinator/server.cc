@@ -13,7 +13,7 @@
 #include "coordinator/cluster/admin_service.h"
 #include "coordinator/cluster/cluster.h"
 #include "coordinator/cluster/cluster_service.h"
-#include "coordinator/engine/engine.h"
+#include "coordinator/engine/group_engine.h"
 #include "coordinator/serve/inference_service.h"
 
 namespace lockstep::coordinator {
@@ -116,7 +116,7 @@ class GrpcServer final : public Server {
   ListenAddress address_;
   HealthReporter health_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
-  Engine engine_;
+  GroupEngine engine_;
   Cluster cluster_;
   InferenceService inference_service_;
   ClusterService cluster_service_;

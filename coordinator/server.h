@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "coordinator/engine/engine.h"
+#include "coordinator/engine/group_engine.h"
 #include "coordinator/listen_address.h"
 #include "coordinator/model_set_up.h"
 

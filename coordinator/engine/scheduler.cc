@@ -2,6 +2,7 @@
 #include "coordinator/engine/scheduler.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "coordinator/engine/block_pool.h"
@@ -15,6 +16,41 @@ bool Decodes(const RunningSequence& sequence) {
   return !Prefills(sequence) && sequence.wants_sample;
 }
 
+/// Blocks that admission takes from the pool for the rows to come.
+int64_t NewBlocks(const WaitingSequence& sequence) {
+  return BlocksFor(sequence.tokens) - sequence.shared_blocks;
+}
+
+// One that has prompt rows to compute: running[index], or waiting[index].
+struct Prefill {
+  bool is_running = false;
+  size_t index = 0;
+  int64_t rows_left = 0;
+  int64_t rows_now = 0;  // in this batch
+  int32_t priority = 0;
+};
+
+// Divides `rows` over the prefills, which are in order: half of them at most to those that they
+// suffice to end, the shortest first, and the rest in order.
+void DivideRows(int64_t rows, std::vector<Prefill>& prefills) {
+  std::vector<Prefill*> shortest_first;
+  for (size_t i = 1; i < prefills.size(); ++i) shortest_first.push_back(&prefills[i]);
+  std::stable_sort(shortest_first.begin(), shortest_first.end(),
+                   [](const Prefill* a, const Prefill* b) { return a->rows_left < b->rows_left; });
+  int64_t rows_for_short = rows / 2;
+  for (Prefill* prefill : shortest_first) {
+    if (prefill->rows_left > rows_for_short) break;
+    prefill->rows_now = prefill->rows_left;
+    rows_for_short -= prefill->rows_now;
+    rows -= prefill->rows_now;
+  }
+  for (Prefill& prefill : prefills) {
+    const int64_t more = std::min(rows, prefill.rows_left - prefill.rows_now);
+    prefill.rows_now += more;
+    rows -= more;
+  }
+}
+
 // One call's working state: what is left of the batch and of the pool.
 class Composer {
  public:
@@ -22,6 +58,7 @@ class Composer {
       : snapshot_(snapshot),
         rows_left_(snapshot.max_batch_tokens),
         free_blocks_(snapshot.free_blocks),
+        holders_(static_cast<int64_t>(snapshot.running.size())),
         is_preempted_(snapshot.running.size(), false) {
     for (const RunningSequence& sequence : snapshot.running) {
       if (Decodes(sequence)) ++decoding_;
@@ -30,9 +67,9 @@ class Composer {
   }
 
   ScheduleDecision Compose() {
+    MakePlaceForUrgent();
     AddDecodes(SelectDecodes(/*queued_behind_own_step=*/false));
     AddPrefills();
-    if (decision_.preempted.empty()) AdmitWaiting();
     if (decision_.running.empty() && decision_.admitted.empty()) {
       AddDecodes(SelectDecodes(/*queued_behind_own_step=*/true));
     }
@@ -40,6 +77,36 @@ class Composer {
   }
 
  private:
+  // Whether there is a place for the sequence, with a block for each that runs already: without it
+  // the newcomer would soon be preempted.
+  bool HasPlace(const WaitingSequence& sequence, int64_t free_blocks, int64_t holders) const {
+    return holders < snapshot_.max_sequences &&
+           NewBlocks(sequence) + sequence.unheld_blocks + holders <= free_blocks;
+  }
+
+  void Preempt(size_t victim) {
+    is_preempted_[victim] = true;
+    decision_.preempted.push_back(victim);
+    free_blocks_ += snapshot_.running[victim].own_blocks;
+    --holders_;
+  }
+
+  // Preempts the last of those that are less urgent than the first one waiting, if that makes a
+  // place for it.
+  void MakePlaceForUrgent() {
+    if (snapshot_.waiting.empty() || somebody_ends_) return;
+    const WaitingSequence& urgent = snapshot_.waiting.front();
+    size_t kept = snapshot_.running.size();
+    int64_t free_blocks = free_blocks_;
+    int64_t holders = holders_;
+    while (!HasPlace(urgent, free_blocks, holders)) {
+      if (kept == 0 || snapshot_.running[kept - 1].priority <= urgent.priority) return;
+      free_blocks += snapshot_.running[--kept].own_blocks;
+      --holders;
+    }
+    for (size_t victim = snapshot_.running.size(); victim-- > kept;) Preempt(victim);
+  }
+
   // Whether the sequence's next row would wait for a token of a batch that no stage boundary
   // separates from this one.
   bool WouldHoldUpFirstStage(const RunningSequence& sequence) const {
@@ -81,57 +148,75 @@ class Composer {
     }
   }
 
-  // Preempts the youngest sequences, down to `needy` itself, until `blocks` are free. False if
-  // `needy` gets nothing in this batch.
+  // Preempts the last sequences, down to `needy` itself, until `blocks` are free. False if `needy`
+  // gets nothing in this batch.
   bool MakeRoom(size_t needy, int64_t blocks) {
     // Its last token is under way and gives blocks back soon; throwing work away would be worse.
     if (somebody_ends_) return false;
+    short_of_blocks_ = true;
     for (size_t victim = snapshot_.running.size(); victim-- > needy;) {
       if (is_preempted_[victim]) continue;
-      is_preempted_[victim] = true;
-      decision_.preempted.push_back(victim);
-      free_blocks_ += snapshot_.running[victim].blocks;
+      Preempt(victim);
       if (victim == needy) return false;
       if (free_blocks_ >= blocks) return true;
     }
     return false;
   }
 
-  void AddPrefills() {
-    for (size_t i = 0; i < snapshot_.running.size() && rows_left_ > 0; ++i) {
+  // Running prefills and those that wait and find a place, in order of priority; among equals those
+  // that run are the older ones.
+  std::vector<Prefill> CollectPrefills() {
+    std::vector<Prefill> prefills;
+    for (size_t i = 0; i < snapshot_.running.size(); ++i) {
       const RunningSequence& sequence = snapshot_.running[i];
       if (!Prefills(sequence) || is_preempted_[i]) continue;
-      decision_.running.push_back(PrefillChunk(i, sequence.prefill_rows - sequence.rows));
+      prefills.push_back({.is_running = true,
+                          .index = i,
+                          .rows_left = sequence.prefill_rows - sequence.rows,
+                          .priority = sequence.priority});
     }
+    for (size_t i = 0; i < snapshot_.waiting.size() && !short_of_blocks_; ++i) {
+      const WaitingSequence& sequence = snapshot_.waiting[i];
+      // Nobody takes the place of one who came before.
+      if (!HasPlace(sequence, free_blocks_, holders_)) break;
+      free_blocks_ -= NewBlocks(sequence) + sequence.unheld_blocks;
+      ++holders_;
+      prefills.push_back({.index = i,
+                          .rows_left = sequence.tokens - sequence.shared_blocks * kBlockTokens,
+                          .priority = sequence.priority});
+    }
+    std::stable_sort(prefills.begin(), prefills.end(),
+                     [](const Prefill& a, const Prefill& b) { return a.priority < b.priority; });
+    return prefills;
   }
 
-  ScheduledChunk PrefillChunk(size_t index, int64_t rows_wanted) {
-    const int64_t rows = std::min(rows_wanted, rows_left_);
-    rows_left_ -= rows;
-    return {.index = index, .rows = rows, .new_blocks = 0, .sample = rows == rows_wanted};
-  }
-
-  void AdmitWaiting() {
-    int64_t holders = static_cast<int64_t>(snapshot_.running.size());
-    for (size_t i = 0; i < snapshot_.waiting.size(); ++i) {
-      const int64_t blocks = BlocksFor(snapshot_.waiting[i].tokens);
-      // A block for each that runs already: without it the newcomer would soon be preempted.
-      const int64_t reserve = holders;
-      if (holders >= snapshot_.max_sequences || rows_left_ <= 0) return;
-      if (blocks + reserve > free_blocks_) return;
-      free_blocks_ -= blocks;
-      ++holders;
-      ScheduledChunk chunk = PrefillChunk(i, snapshot_.waiting[i].tokens);
-      chunk.new_blocks = blocks;
-      decision_.admitted.push_back(chunk);
+  void AddPrefills() {
+    const int64_t rows =
+        std::min(rows_left_, PrefillRowsPerBatch(snapshot_.max_batch_tokens, snapshot_.pp_size));
+    if (rows <= 0) return;
+    std::vector<Prefill> prefills = CollectPrefills();
+    DivideRows(rows, prefills);
+    for (const Prefill& prefill : prefills) {
+      if (prefill.rows_now == 0) continue;
+      ScheduledChunk chunk = {.index = prefill.index,
+                              .rows = prefill.rows_now,
+                              .sample = prefill.rows_now == prefill.rows_left};
+      if (prefill.is_running) {
+        decision_.running.push_back(chunk);
+      } else {
+        chunk.new_blocks = NewBlocks(snapshot_.waiting[prefill.index]);
+        decision_.admitted.push_back(chunk);
+      }
     }
   }
 
   const ScheduleSnapshot& snapshot_;
   int64_t rows_left_;
   int64_t free_blocks_;
+  int64_t holders_;
   int64_t decoding_ = 0;
   bool somebody_ends_ = false;
+  bool short_of_blocks_ = false;
   std::vector<bool> is_preempted_;
   ScheduleDecision decision_;
 };

@@ -13,11 +13,13 @@ using ::testing::IsEmpty;
 
 // A decoding sequence of `rows` rows with just the blocks that they need.
 RunningSequence Decoding(int64_t rows) {
-  return {.rows = rows, .prefill_rows = 1, .blocks = (rows + 15) / 16};
+  const int64_t blocks = (rows + 15) / 16;
+  return {.rows = rows, .prefill_rows = 1, .blocks = blocks, .own_blocks = blocks};
 }
 
 RunningSequence Prefilling(int64_t rows, int64_t prefill_rows) {
-  return {.rows = rows, .prefill_rows = prefill_rows, .blocks = (prefill_rows + 15) / 16};
+  const int64_t blocks = (prefill_rows + 15) / 16;
+  return {.rows = rows, .prefill_rows = prefill_rows, .blocks = blocks, .own_blocks = blocks};
 }
 
 ScheduleSnapshot Snapshot() {
@@ -38,7 +40,7 @@ TEST(SchedulerTest, AdmitsInOrderOfArrivalWithBlocksForThePrompt) {
 
 TEST(SchedulerTest, CutsAPromptAtTheBudgetAndSamplesOnlyAtItsEnd) {
   ScheduleSnapshot snapshot = Snapshot();
-  snapshot.waiting = {{.tokens = 100}, {.tokens = 5}};
+  snapshot.waiting = {{.tokens = 100}};
   EXPECT_THAT(Schedule(snapshot).admitted,
               ElementsAre(ScheduledChunk{.index = 0, .rows = 64, .new_blocks = 7}));
   snapshot.running = {Prefilling(64, 100)};
@@ -49,11 +51,97 @@ TEST(SchedulerTest, CutsAPromptAtTheBudgetAndSamplesOnlyAtItsEnd) {
               ElementsAre(ScheduledChunk{.index = 0, .rows = 5, .new_blocks = 1, .sample = true}));
 }
 
+TEST(SchedulerTest, AShortPromptDoesNotWaitForALongOne) {
+  ScheduleSnapshot snapshot = Snapshot();
+  snapshot.running = {Prefilling(64, 1000)};
+  snapshot.free_blocks = 200;
+  snapshot.waiting = {{.tokens = 500}, {.tokens = 20}, {.tokens = 40}, {.tokens = 12}};
+  const ScheduleDecision decision = Schedule(snapshot);
+  // Half of 64 rows is for those that end with it, the shortest first: 12 and 20.
+  EXPECT_THAT(decision.running, ElementsAre(ScheduledChunk{.index = 0, .rows = 32}));
+  EXPECT_THAT(decision.admitted,
+              ElementsAre(ScheduledChunk{.index = 1, .rows = 20, .new_blocks = 2, .sample = true},
+                          ScheduledChunk{.index = 3, .rows = 12, .new_blocks = 1, .sample = true}));
+}
+
+TEST(SchedulerTest, AShortPromptTakesNoRoomFromTheLongOnesThatItPasses) {
+  ScheduleSnapshot snapshot = Snapshot();
+  snapshot.running = {Prefilling(64, 1000)};
+  snapshot.waiting = {{.tokens = 160}, {.tokens = 16}};
+  // 10 blocks for the one that waits longer and one for the one that runs; then 1, and one for each
+  // of two.
+  snapshot.free_blocks = 12;
+  EXPECT_THAT(Schedule(snapshot).admitted, IsEmpty());
+  snapshot.free_blocks = 13;
+  EXPECT_EQ(Schedule(snapshot).admitted.size(), 1u);
+  snapshot.max_sequences = 2;
+  EXPECT_THAT(Schedule(snapshot).admitted, IsEmpty()) << "its seat";
+}
+
+TEST(SchedulerTest, BeginsBehindTheSharedBlocks) {
+  ScheduleSnapshot snapshot = Snapshot();
+  snapshot.waiting = {{.tokens = 50, .shared_blocks = 3, .unheld_blocks = 2}};
+  EXPECT_THAT(Schedule(snapshot).admitted,
+              ElementsAre(ScheduledChunk{.index = 0, .rows = 2, .new_blocks = 1, .sample = true}));
+  // Shared blocks that nobody holds are among the free ones.
+  snapshot.free_blocks = 3;
+  EXPECT_EQ(Schedule(snapshot).admitted.size(), 1u);
+  snapshot.free_blocks = 2;
+  EXPECT_TRUE(Schedule(snapshot).empty());
+}
+
+TEST(SchedulerTest, TheMoreUrgentPromptComesBeforeALessUrgentOneThatRuns) {
+  ScheduleSnapshot snapshot = Snapshot();
+  snapshot.running = {Prefilling(64, 1000)};
+  snapshot.running[0].priority = 1;
+  snapshot.waiting = {{.tokens = 100}};
+  const ScheduleDecision decision = Schedule(snapshot);
+  EXPECT_THAT(decision.admitted,
+              ElementsAre(ScheduledChunk{.index = 0, .rows = 64, .new_blocks = 7}));
+  EXPECT_THAT(decision.running, IsEmpty());
+}
+
+TEST(SchedulerTest, TheMoreUrgentTakesThePlaceOfTheLastOfTheLessUrgent) {
+  ScheduleSnapshot snapshot = Snapshot();
+  snapshot.max_sequences = 3;
+  snapshot.running = {Decoding(5), Decoding(6), Decoding(7)};
+  snapshot.running[1].priority = snapshot.running[2].priority = 4;
+  snapshot.waiting = {{.tokens = 3, .priority = 2}};
+  const ScheduleDecision decision = Schedule(snapshot);
+  EXPECT_THAT(decision.preempted, ElementsAre(2));
+  EXPECT_EQ(decision.running.size(), 2u);
+  EXPECT_EQ(decision.admitted.size(), 1u);
+  snapshot.waiting[0].priority = 4;
+  EXPECT_THAT(Schedule(snapshot).preempted, IsEmpty()) << "an equal one waits its turn";
+}
+
+TEST(SchedulerTest, PreemptsNobodyForAnUrgentOneThatWouldNotFitEvenSo) {
+  ScheduleSnapshot snapshot = Snapshot();
+  snapshot.free_blocks = 1;
+  snapshot.running = {Decoding(20), Decoding(30)};
+  snapshot.running[1].priority = 4;
+  snapshot.waiting = {{.tokens = 64, .priority = 2}};
+  EXPECT_THAT(Schedule(snapshot).preempted, IsEmpty());
+}
+
+TEST(SchedulerTest, WithStagesAPromptIsCutSoThatItsChunksKeepAllBusy) {
+  ScheduleSnapshot snapshot = Snapshot();
+  snapshot.max_batch_tokens = 2048;
+  snapshot.free_blocks = 1000;
+  snapshot.waiting = {{.tokens = 4096}};
+  for (const auto& [pp_size, rows] : {std::pair(1, 2048), std::pair(2, 256), std::pair(4, 128)}) {
+    snapshot.pp_size = pp_size;
+    EXPECT_EQ(Schedule(snapshot).admitted.at(0).rows, rows) << pp_size;
+  }
+  snapshot.max_batch_tokens = 100;
+  EXPECT_EQ(Schedule(snapshot).admitted.at(0).rows, 64);
+}
+
 TEST(SchedulerTest, DecodesComeBeforePrefillsAndPrefillsBeforeAdmission) {
   ScheduleSnapshot snapshot = Snapshot();
   snapshot.max_batch_tokens = 10;
   snapshot.running = {Prefilling(3, 9), Decoding(20), Prefilling(0, 30)};
-  snapshot.waiting = {{.tokens = 4}};
+  snapshot.waiting = {{.tokens = 40}};
   const ScheduleDecision decision = Schedule(snapshot);
   EXPECT_THAT(decision.running, ElementsAre(ScheduledChunk{.index = 1, .rows = 1, .sample = true},
                                             ScheduledChunk{.index = 0, .rows = 6, .sample = true},
@@ -122,6 +210,14 @@ TEST(SchedulerTest, TheYoungestGivesWayItselfWhenItIsTheOneInNeed) {
   const ScheduleDecision decision = Schedule(snapshot);
   EXPECT_THAT(decision.preempted, ElementsAre(1));
   EXPECT_THAT(decision.running, ElementsAre(ScheduledChunk{.index = 0, .rows = 1, .sample = true}));
+}
+
+TEST(SchedulerTest, PreemptionFreesNoSharedBlocks) {
+  ScheduleSnapshot snapshot = Snapshot();
+  snapshot.free_blocks = 0;
+  snapshot.running = {Decoding(16), Decoding(20), Decoding(30)};
+  snapshot.running[2].own_blocks = 0;
+  EXPECT_THAT(Schedule(snapshot).preempted, ElementsAre(2, 1));
 }
 
 TEST(SchedulerTest, WaitsForASequenceThatEndsRatherThanPreempting) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "coordinator/engine/group_engine.h"
 #include "coordinator/engine/testing/fake_model.h"
 #include "coordinator/engine/testing/fake_rank_group.h"
 #include "coordinator/serve/testing/byte_tokenizer.h"
@@ -129,7 +130,7 @@ class InferenceServiceTest : public ::testing::Test {
 
   const std::unique_ptr<text::Tokenizer> tokenizer_ = MakeByteTokenizer();
   const FakeModel fake_model_{.vocab_size = kByteVocabulary};
-  Engine engine_{EngineOptions{.max_queue = 40}};
+  GroupEngine engine_{EngineOptions{.max_queue = 40}};
   std::shared_ptr<FakeRankGroup> group_;
   std::unique_ptr<InferenceService> service_;
   std::unique_ptr<grpc::Server> server_;

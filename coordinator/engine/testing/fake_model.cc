@@ -20,6 +20,10 @@ uint64_t HashTokens(std::span<const int32_t> tokens, uint64_t hash) {
 
 }  // namespace
 
+uint64_t FakeModel::ChoiceSeed(uint64_t seed, int choice) {
+  return seed + static_cast<uint64_t>(choice) * 0x9e3779b97f4a7c15u;
+}
+
 int32_t FakeModel::NextToken(std::span<const int32_t> tokens, uint64_t seed) const {
   return static_cast<int32_t>(HashTokens(tokens, Mix(seed)) % static_cast<uint64_t>(vocab_size));
 }

@@ -13,6 +13,9 @@ namespace lockstep::coordinator {
 struct FakeModel {
   int32_t vocab_size = 64;
 
+  /// The seed by which a choice of a request draws; choice 0's is the request's own.
+  static uint64_t ChoiceSeed(uint64_t seed, int choice);
+
   /// In [0, vocab_size).
   int32_t NextToken(std::span<const int32_t> tokens, uint64_t seed) const;
 

@@ -14,7 +14,7 @@ FakeRankGroup::FakeRankGroup(const GroupLimits& limits, FakeModel model, GroupOb
     : limits_(limits),
       model_(model),
       observer_(observer),
-      block_owner_(limits.kv_blocks),
+      block_holders_(limits.kv_blocks),
       cache_(limits.kv_blocks * kBlockTokens, -1) {}
 
 FakeRankGroup::~FakeRankGroup() {
@@ -135,7 +135,7 @@ void FakeRankGroup::Free(const v1::StepBatch& batch) {
     auto found = sequences_.find(id);
     Require(found != sequences_.end(), absl::StrCat("freed sequence ", id, " does not live"));
     if (found == sequences_.end()) continue;
-    for (int32_t block : found->second.block_table) block_owner_[block].reset();
+    for (int32_t block : found->second.block_table) --block_holders_[block];
     sequences_.erase(found);
   }
 }
@@ -148,10 +148,30 @@ void FakeRankGroup::Create(const v1::StepBatch& batch) {
     Require(sampling.has_seed() && sampling.has_temperature() && sampling.has_top_k() &&
                 sampling.has_top_p(),
             "sampling parameters are not resolved");
-    sequences_[start.sequence_id()].start = start;
+    Sequence& sequence = sequences_[start.sequence_id()];
+    sequence.start = start;
+    ShareBlocks(start, sequence);
   }
   Require(static_cast<int64_t>(sequences_.size()) <= limits_.max_sequences,
           "more sequences alive than max_sequences");
+}
+
+void FakeRankGroup::ShareBlocks(const v1::NewSequence& start, Sequence& sequence) {
+  for (int32_t block : start.shared_block_ids()) {
+    const bool exists = block >= 0 && block < limits_.kv_blocks;
+    Require(exists, absl::StrCat("there is no block ", block));
+    if (!exists) continue;
+    ++block_holders_[block];
+    sequence.block_table.push_back(block);
+    sequence.rows += kBlockTokens;
+  }
+  Require(start.shared_block_ids().empty() || !start.prompt_logprobs(),
+          "a sequence that reports on its prompt shares blocks");
+  const std::vector<int32_t> tokens = ReadRows(sequence);
+  Require(start.shared_token_ids().empty() ||
+              std::equal(tokens.begin(), tokens.end(), start.shared_token_ids().begin(),
+                         start.shared_token_ids().end()),
+          "shared_token_ids are not the tokens of the shared blocks");
 }
 
 void FakeRankGroup::RunChunk(const v1::SequenceChunk& chunk, v1::StepResult& result) {
@@ -171,8 +191,8 @@ void FakeRankGroup::AddBlocks(const v1::SequenceChunk& chunk, Sequence& sequence
     const bool exists = block >= 0 && block < limits_.kv_blocks;
     Require(exists, absl::StrCat("there is no block ", block));
     if (!exists) continue;
-    Require(!block_owner_[block], absl::StrCat("block ", block, " has two owners"));
-    block_owner_[block] = chunk.sequence_id();
+    Require(block_holders_[block] == 0, absl::StrCat("new block ", block, " is held already"));
+    ++block_holders_[block];
     sequence.block_table.push_back(block);
   }
 }
@@ -188,6 +208,7 @@ void FakeRankGroup::WriteRows(const v1::SequenceChunk& chunk, Sequence& sequence
     const size_t index = sequence.rows / kBlockTokens;
     Require(index < sequence.block_table.size(), "a row without a block");
     if (index >= sequence.block_table.size()) return;
+    Require(block_holders_[sequence.block_table[index]] == 1, "a shared block is written");
     cache_[sequence.block_table[index] * kBlockTokens + sequence.rows % kBlockTokens] = token;
     ++sequence.rows;
   }
@@ -214,6 +235,8 @@ void FakeRankGroup::ReportPrompt(const v1::SequenceChunk& chunk, const Sequence&
   message.set_first_position(chunk.first_position() + 1);
   for (size_t i = chunk.first_position() + 1; i < end; ++i) {
     message.add_logprobs(model_.LogProb(std::span(tokens).first(i), tokens[i]));
+    if (sequence.start.prompt_top_logprobs() > 0)
+      message.add_top_logprobs()->add_token_ids(tokens[i]);
   }
   if (message.logprobs_size() > 0) *result.add_prompt_logprobs() = message;
 }
@@ -221,13 +244,19 @@ void FakeRankGroup::ReportPrompt(const v1::SequenceChunk& chunk, const Sequence&
 void FakeRankGroup::Sample(Sequence& sequence, v1::StepResult& result) {
   Require(!sequence.last_sampled, "a sampled token was never used");
   const std::vector<int32_t> tokens = ReadRows(sequence);
-  const int32_t token = model_.NextToken(tokens, sequence.start.sampling().seed());
+  const uint64_t seed = FakeModel::ChoiceSeed(sequence.start.sampling().seed(),
+                                              static_cast<int>(sequence.start.choice()));
+  const int32_t token = model_.NextToken(tokens, seed);
   sequence.last_sampled = token;
   if (forgotten_.erase(sequence.start.sequence_id()) > 0) return;
   v1::SampledToken* sampled = result.add_sampled();
   sampled->set_sequence_id(sequence.start.sequence_id());
   sampled->set_token_id(token);
   if (sequence.start.logprobs()) sampled->set_logprob(model_.LogProb(tokens, token));
+  for (int32_t i = 0; i < static_cast<int32_t>(sequence.start.top_logprobs()); ++i) {
+    sampled->mutable_top_logprobs()->add_token_ids(i);
+    sampled->mutable_top_logprobs()->add_logprobs(model_.LogProb(tokens, i));
+  }
 }
 
 void FakeRankGroup::Require(bool rule, const std::string& breach) {

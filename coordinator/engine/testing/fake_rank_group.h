@@ -64,6 +64,8 @@ class FakeRankGroup final : public RankGroup {
   void Create(const v1::StepBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunChunk(const v1::SequenceChunk& chunk, v1::StepResult& result)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ShareBlocks(const v1::NewSequence& start, Sequence& sequence)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AddBlocks(const v1::SequenceChunk& chunk, Sequence& sequence)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteRows(const v1::SequenceChunk& chunk, Sequence& sequence)
@@ -90,7 +92,7 @@ class FakeRankGroup final : public RankGroup {
   int most_outstanding_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t highest_sequence_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, Sequence> sequences_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::optional<uint64_t>> block_owner_ ABSL_GUARDED_BY(mutex_);
+  std::vector<int> block_holders_ ABSL_GUARDED_BY(mutex_);
   std::vector<int32_t> cache_ ABSL_GUARDED_BY(mutex_);  // a token per slot
   std::set<uint64_t> forgotten_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> violations_ ABSL_GUARDED_BY(mutex_);

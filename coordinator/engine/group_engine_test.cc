@@ -1,6 +1,6 @@
-// Engine on a fake group that is stepped by hand: what a client gets, what the workers get, and
-// what is left behind.
-#include "coordinator/engine/engine.h"
+// GroupEngine on a fake group that is stepped by hand: what a client gets, what the workers get,
+// and what is left behind.
+#include "coordinator/engine/group_engine.h"
 
 #include <random>
 #include <string>
@@ -59,7 +59,7 @@ struct Case {
   }
 };
 
-class EngineTest : public ::testing::Test {
+class GroupEngineTest : public ::testing::Test {
  protected:
   std::shared_ptr<FakeRankGroup> Form(const GroupLimits& limits) {
     auto group = std::make_shared<FakeRankGroup>(limits, model_, engine_);
@@ -108,10 +108,10 @@ class EngineTest : public ::testing::Test {
   }
 
   FakeModel model_;
-  Engine engine_{EngineOptions{.max_queue = 100}};
+  GroupEngine engine_{EngineOptions{.max_queue = 100}};
 };
 
-TEST_F(EngineTest, ARequestGetsTheModelsTokensUpToMaxTokens) {
+TEST_F(GroupEngineTest, ARequestGetsTheModelsTokensUpToMaxTokens) {
   auto group = Form(Limits());
   Case c{.request = MakeRequest(Prompt(5), 20)};
   Start(c);
@@ -122,7 +122,7 @@ TEST_F(EngineTest, ARequestGetsTheModelsTokensUpToMaxTokens) {
   ExpectNothingLeft();
 }
 
-TEST_F(EngineTest, AStopTokenEndsTheOutputAndWhatOverranIsThrownAway) {
+TEST_F(GroupEngineTest, AStopTokenEndsTheOutputAndWhatOverranIsThrownAway) {
   auto group = Form(Limits());
   Case c{.request = MakeRequest(Prompt(5), 100)};
   c.request.stop_token_ids = {model_.Generate(c.request.prompt, 7, 9, {}).back()};
@@ -135,7 +135,7 @@ TEST_F(EngineTest, AStopTokenEndsTheOutputAndWhatOverranIsThrownAway) {
   ExpectNothingLeft();
 }
 
-TEST_F(EngineTest, TheNextDecodeIsQueuedBeforeTheTokenIsKnown) {
+TEST_F(GroupEngineTest, TheNextDecodeIsQueuedBeforeTheTokenIsKnown) {
   auto group = Form(Limits());
   Case c{.request = MakeRequest(Prompt(3), 20)};
   Start(c);
@@ -149,7 +149,7 @@ TEST_F(EngineTest, TheNextDecodeIsQueuedBeforeTheTokenIsKnown) {
   EXPECT_TRUE(batches[1].chunks(0).sample());
 }
 
-TEST_F(EngineTest, ChunksOfAPromptTravelInSuccessiveBatches) {
+TEST_F(GroupEngineTest, ChunksOfAPromptTravelInSuccessiveBatches) {
   GroupLimits limits = Limits();
   limits.pp_size = 4;
   auto group = Form(limits);
@@ -168,7 +168,7 @@ TEST_F(EngineTest, ChunksOfAPromptTravelInSuccessiveBatches) {
   EXPECT_THAT(group->violations(), IsEmpty());
 }
 
-TEST_F(EngineTest, KeepsOneBatchMoreOutstandingThanThereAreStages) {
+TEST_F(GroupEngineTest, KeepsOneBatchMoreOutstandingThanThereAreStages) {
   uint64_t epoch = 0;
   for (int pp_size : {1, 2, 4}) {
     GroupLimits limits = Limits(++epoch);
@@ -191,7 +191,7 @@ TEST_F(EngineTest, KeepsOneBatchMoreOutstandingThanThereAreStages) {
   }
 }
 
-TEST_F(EngineTest, ManyRequestsEachGetWhatTheyGetAlone) {
+TEST_F(GroupEngineTest, ManyRequestsEachGetWhatTheyGetAlone) {
   for (int pp_size : {1, 2, 3}) {
     GroupLimits limits = Limits(pp_size);
     limits.pp_size = pp_size;
@@ -208,7 +208,7 @@ TEST_F(EngineTest, ManyRequestsEachGetWhatTheyGetAlone) {
   }
 }
 
-TEST_F(EngineTest, PreemptionInASmallPoolChangesNoToken) {
+TEST_F(GroupEngineTest, PreemptionInASmallPoolChangesNoToken) {
   for (int pp_size : {1, 2}) {
     GroupLimits limits = Limits(pp_size);
     limits.pp_size = pp_size;
@@ -228,7 +228,7 @@ TEST_F(EngineTest, PreemptionInASmallPoolChangesNoToken) {
   }
 }
 
-TEST_F(EngineTest, ALostGroupIsAPauseAndChangesNoToken) {
+TEST_F(GroupEngineTest, ALostGroupIsAPauseAndChangesNoToken) {
   auto group = Form(Limits(1));
   std::vector<Case> cases = RandomCases(30, 300);
   for (Case& c : cases) Start(c);
@@ -248,10 +248,10 @@ TEST_F(EngineTest, ALostGroupIsAPauseAndChangesNoToken) {
   ExpectNothingLeft();
 }
 
-TEST_F(EngineTest, AfterALossTheBorderOfThePromptStaysWhereItWas) {
+TEST_F(GroupEngineTest, AfterALossTheBorderOfThePromptStaysWhereItWas) {
   auto first = Form(Limits(1));
   Case c{.request = MakeRequest(Prompt(5), 20)};
-  c.request.prompt_logprobs = true;
+  c.request.prompt_logprobs = 0;
   Start(c);
   for (int step = 0; step < 4; ++step) first->Step();
   first->Lose();
@@ -265,7 +265,7 @@ TEST_F(EngineTest, AfterALossTheBorderOfThePromptStaysWhereItWas) {
   EXPECT_EQ(batch.chunks(0).token_ids_size(), 9);
 }
 
-TEST_F(EngineTest, AnswersOfAnotherEpochAreDropped) {
+TEST_F(GroupEngineTest, AnswersOfAnotherEpochAreDropped) {
   auto group = Form(Limits(5));
   Case c{.request = MakeRequest(Prompt(5), 3)};
   Start(c);
@@ -279,7 +279,7 @@ TEST_F(EngineTest, AnswersOfAnotherEpochAreDropped) {
   ExpectComplete(c);
 }
 
-TEST_F(EngineTest, CancelFreesTheBlocksAtOnceAndTellsTheWorkersWithTheNextBatch) {
+TEST_F(GroupEngineTest, CancelFreesTheBlocksAtOnceAndTellsTheWorkersWithTheNextBatch) {
   auto group = Form(Limits());
   Case c{.request = MakeRequest(Prompt(40), 50)};
   Case other{.request = MakeRequest(Prompt(4), 50)};
@@ -300,7 +300,7 @@ TEST_F(EngineTest, CancelFreesTheBlocksAtOnceAndTellsTheWorkersWithTheNextBatch)
   engine_.Cancel(*c.id);
 }
 
-TEST_F(EngineTest, RandomCancelsLeaveNothingBehindAndDisturbNobody) {
+TEST_F(GroupEngineTest, RandomCancelsLeaveNothingBehindAndDisturbNobody) {
   GroupLimits limits = Limits();
   limits.pp_size = 2;
   limits.kv_blocks = 20;
@@ -326,7 +326,7 @@ TEST_F(EngineTest, RandomCancelsLeaveNothingBehindAndDisturbNobody) {
   ExpectNothingLeft();
 }
 
-TEST_F(EngineTest, RequestsQueueUntilAGroupForms) {
+TEST_F(GroupEngineTest, RequestsQueueUntilAGroupForms) {
   Case c{.request = MakeRequest(Prompt(5), 5)};
   Start(c);
   EXPECT_EQ(engine_.Stats().waiting_requests, 1);
@@ -334,7 +334,7 @@ TEST_F(EngineTest, RequestsQueueUntilAGroupForms) {
   ExpectComplete(c);
 }
 
-TEST_F(EngineTest, AFullQueueRefusesAtOnceWithTheNumbers) {
+TEST_F(GroupEngineTest, AFullQueueRefusesAtOnceWithTheNumbers) {
   std::vector<Case> cases(100);
   for (Case& c : cases) {
     c.request = MakeRequest(Prompt(5), 5);
@@ -347,7 +347,7 @@ TEST_F(EngineTest, AFullQueueRefusesAtOnceWithTheNumbers) {
   EXPECT_FALSE(sink->outcome().has_value());
 }
 
-TEST_F(EngineTest, WhatNeverFitsIsRefusedWithTheNumbers) {
+TEST_F(GroupEngineTest, WhatNeverFitsIsRefusedWithTheNumbers) {
   GroupLimits limits = Limits();
   limits.kv_blocks = 4;
   Case early{.request = MakeRequest(Prompt(60), 6)};
@@ -370,7 +370,7 @@ TEST_F(EngineTest, WhatNeverFitsIsRefusedWithTheNumbers) {
   EXPECT_THAT(group->violations(), IsEmpty());
 }
 
-TEST_F(EngineTest, ARunningRequestTooLargeForASmallerGroupWaitsAndLetsOthersPass) {
+TEST_F(GroupEngineTest, ARunningRequestTooLargeForASmallerGroupWaitsAndLetsOthersPass) {
   auto group = Form(Limits(1));
   Case large{.request = MakeRequest(Prompt(100), 10)};
   Case small{.request = MakeRequest(Prompt(10), 10)};
@@ -389,7 +389,7 @@ TEST_F(EngineTest, ARunningRequestTooLargeForASmallerGroupWaitsAndLetsOthersPass
   ExpectComplete(large);
 }
 
-TEST_F(EngineTest, ADeadlineEndsAWaitingRequestAsWellAsARunningOne) {
+TEST_F(GroupEngineTest, ADeadlineEndsAWaitingRequestAsWellAsARunningOne) {
   Case waiting{.request = MakeRequest(Prompt(5), 5)};
   waiting.request.deadline = absl::Now() + absl::Milliseconds(5);
   Start(waiting);
@@ -414,11 +414,11 @@ TEST_F(EngineTest, ADeadlineEndsAWaitingRequestAsWellAsARunningOne) {
   EXPECT_TRUE(absl::IsDeadlineExceeded(engine_.Submit(late, sink).status()));
 }
 
-TEST_F(EngineTest, LogprobsOfPromptAndOutputAreCompleteDespiteChunksAndLoss) {
+TEST_F(GroupEngineTest, LogprobsOfPromptAndOutputAreCompleteDespiteChunksAndLoss) {
   auto group = Form(Limits(1));
   Case c{.request = MakeRequest(Prompt(150), 6)};
-  c.request.logprobs = true;
-  c.request.prompt_logprobs = true;
+  c.request.logprobs = 0;
+  c.request.prompt_logprobs = 0;
   Start(c);
   group->Step();
   group->Lose();
@@ -437,7 +437,7 @@ TEST_F(EngineTest, LogprobsOfPromptAndOutputAreCompleteDespiteChunksAndLoss) {
   EXPECT_EQ(c.sink->logprobs(), expected);
 }
 
-TEST_F(EngineTest, ARequestWithoutSeedDrawsOneAndReportsIt) {
+TEST_F(GroupEngineTest, ARequestWithoutSeedDrawsOneAndReportsIt) {
   auto group = Form(Limits());
   std::vector<uint64_t> seeds;
   for (int i = 0; i < 2; ++i) {
@@ -452,7 +452,7 @@ TEST_F(EngineTest, ARequestWithoutSeedDrawsOneAndReportsIt) {
   EXPECT_NE(seeds[0], seeds[1]);
 }
 
-TEST_F(EngineTest, AStepThatForgetsASequenceEndsItWithInternal) {
+TEST_F(GroupEngineTest, AStepThatForgetsASequenceEndsItWithInternal) {
   auto group = Form(Limits());
   Case c{.request = MakeRequest(Prompt(5), 30)};
   Case other{.request = MakeRequest(Prompt(6), 30)};
@@ -465,7 +465,7 @@ TEST_F(EngineTest, AStepThatForgetsASequenceEndsItWithInternal) {
   ExpectNothingLeft();
 }
 
-TEST_F(EngineTest, ShutdownEndsAllAndTakesNoMore) {
+TEST_F(GroupEngineTest, ShutdownEndsAllAndTakesNoMore) {
   auto group = Form(Limits());
   std::vector<Case> cases = RandomCases(30, 500);
   for (Case& c : cases) Start(c);

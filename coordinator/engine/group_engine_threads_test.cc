@@ -1,10 +1,10 @@
-// Engine with everything at once: clients on several threads, cancels, and a group that runs in its
-// own thread and is lost again and again. Meant for the sanitizers as well.
+// GroupEngine with everything at once: clients on several threads, cancels, and a group that runs
+// in its own thread and is lost again and again. Meant for the sanitizers as well.
 #include <random>
 #include <thread>
 #include <vector>
 
-#include "coordinator/engine/engine.h"
+#include "coordinator/engine/group_engine.h"
 #include "coordinator/engine/testing/collecting_sink.h"
 #include "coordinator/engine/testing/fake_model.h"
 #include "coordinator/engine/testing/fake_rank_group.h"
@@ -32,7 +32,7 @@ EngineRequest RandomRequest(std::mt19937_64& random) {
 }
 
 // Sends requests one after the other, cancelling some of them under way.
-void RunClient(Engine& engine, const FakeModel& model, uint64_t seed) {
+void RunClient(GroupEngine& engine, const FakeModel& model, uint64_t seed) {
   std::mt19937_64 random(seed);
   for (int i = 0; i < kRequestsPerClient; ++i) {
     const EngineRequest request = RandomRequest(random);
@@ -53,9 +53,9 @@ void RunClient(Engine& engine, const FakeModel& model, uint64_t seed) {
   }
 }
 
-TEST(EngineThreadsTest, ConcurrentClientsCancelsAndLossesMixNothingUp) {
+TEST(GroupEngineThreadsTest, ConcurrentClientsCancelsAndLossesMixNothingUp) {
   const FakeModel model;
-  Engine engine(EngineOptions{});
+  GroupEngine engine(EngineOptions{});
   std::vector<std::thread> clients;
   for (int i = 0; i < kClients; ++i) {
     clients.emplace_back([&, i] { RunClient(engine, model, 1000 + i); });
