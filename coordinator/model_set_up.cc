@@ -68,6 +68,15 @@ absl::StatusOr<std::unique_ptr<text::Tokenizer>> LoadTokenizer(
       absl::StrCat(tokenizer.status().message(), "; --skip-tokenizer-init serves token ids alone"));
 }
 
+/// Null when the model has no template, or no tokenizer that knows its tokens.
+absl::StatusOr<std::unique_ptr<text::ChatTemplate>> LoadChatTemplate(
+    const std::filesystem::path& directory, const ModelFlags& flags) {
+  if (flags.skip_tokenizer_init) return nullptr;
+  absl::StatusOr<std::unique_ptr<text::ChatTemplate>> loaded = text::ChatTemplate::Load(directory);
+  if (absl::IsNotFound(loaded.status())) return nullptr;
+  return loaded;
+}
+
 /// "demo" for models/demo, org/name as it was typed.
 std::string ModelName(const std::string& typed, const std::filesystem::path& directory) {
   std::error_code error;
@@ -103,7 +112,11 @@ absl::StatusOr<ModelSetUp> SetUpModel(const ModelFlags& flags) {
 
   ModelSetUp set_up;
   set_up.tokenizer = std::move(tokenizer);
-  set_up.served = {.name = ModelName(flags.model, directory),
+  LOCKSTEP_ASSIGN_OR_RETURN(set_up.chat_template, LoadChatTemplate(directory, flags));
+  std::vector<std::string> names = flags.served_model_names;
+  if (names.empty()) names.push_back(ModelName(flags.model, directory));
+  set_up.served = {.name = names.front(),
+                   .aliases = {names.begin() + 1, names.end()},
                    .architecture = spec->architecture,
                    .context_tokens = plan.context_tokens,
                    .vocab_size = spec->vocab_size,

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "coordinator/cluster/cluster_config.h"
 #include "coordinator/serve/served_model.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace lockstep::coordinator {
@@ -16,6 +18,9 @@ namespace lockstep::coordinator {
 /// The flags that concern the model, as typed; main.cc says what each means.
 struct ModelFlags {
   std::string model;
+  // As requests may name the model, the first being the one that answers give; empty: one name,
+  // made of `model`.
+  std::vector<std::string> served_model_names;
   std::string workers_model_dir;
   std::string load_format;
   bool skip_tokenizer_init = false;
@@ -34,6 +39,7 @@ struct ModelSetUp {
   ClusterConfig cluster;
   ServedModel served;
   std::unique_ptr<text::Tokenizer> tokenizer;
+  std::unique_ptr<text::ChatTemplate> chat_template;  // null: the model has none
 };
 
 /// Finds and reads the model's files (weights are the workers' business) and makes the plan. With

@@ -15,6 +15,7 @@
 #include "coordinator/cluster/cluster_service.h"
 #include "coordinator/engine/group_engine.h"
 #include "coordinator/serve/inference_service.h"
+#include "coordinator/serve/serving_context.h"
 
 namespace lockstep::coordinator {
 namespace {
@@ -59,7 +60,9 @@ class GrpcServer final : public Server {
         engine_(engine),
         cluster_(std::move(model.cluster), &engine_,
                  [this](bool serving) { health_.SetServing(serving); }),
-        inference_service_(std::move(model.served), *tokenizer_, engine_),
+        served_(std::move(model.served)),
+        chat_template_(std::move(model.chat_template)),
+        inference_service_(Serving()),
         cluster_service_(&cluster_),
         admin_service_(&cluster_, [this] { return Usage(); }) {}
 
@@ -113,11 +116,20 @@ class GrpcServer final : public Server {
             .kv_blocks_used = stats.kv_blocks_used};
   }
 
+  ServingContext Serving() {
+    return {.model = served_,
+            .tokenizer = *tokenizer_,
+            .chat_template = chat_template_.get(),
+            .engine = engine_};
+  }
+
   ListenAddress address_;
   HealthReporter health_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   GroupEngine engine_;
   Cluster cluster_;
+  const ServedModel served_;
+  const std::unique_ptr<text::ChatTemplate> chat_template_;
   InferenceService inference_service_;
   ClusterService cluster_service_;
   AdminService admin_service_;

@@ -14,6 +14,9 @@ namespace {
 constexpr int64_t kMaxTokenId = INT32_MAX;
 constexpr size_t kMaxEndTokens = 1024;
 constexpr double kMaxTemperature = 100.0;
+// A logit is divided by it.
+constexpr double kMinRepetitionPenalty = 1e-6;
+constexpr double kMaxRepetitionPenalty = 100.0;
 
 /// eos_token_id: an integer, a list of them, or absent.
 absl::StatusOr<std::vector<int32_t>> EndTokens(const JsonFields& fields) {
@@ -42,6 +45,10 @@ absl::Status ReadGenerationConfig(std::string_view text, GenerationDefaults& def
   LOCKSTEP_ASSIGN_OR_RETURN(defaults.temperature,
                             fields.OptionalNumber("temperature", 0, kMaxTemperature));
   LOCKSTEP_ASSIGN_OR_RETURN(defaults.top_p, fields.OptionalNumber("top_p", 0, 1));
+  LOCKSTEP_ASSIGN_OR_RETURN(defaults.min_p, fields.OptionalNumber("min_p", 0, 1));
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      defaults.repetition_penalty,
+      fields.OptionalNumber("repetition_penalty", kMinRepetitionPenalty, kMaxRepetitionPenalty));
   LOCKSTEP_ASSIGN_OR_RETURN(std::optional<int64_t> top_k,
                             fields.OptionalInt("top_k", 0, kMaxTokenId));
   if (top_k.has_value()) defaults.top_k = static_cast<int>(*top_k);

@@ -18,6 +18,8 @@ struct GenerationDefaults {
   std::optional<double> temperature;  // 0 (greedy) when the file says "do_sample": false
   std::optional<double> top_p;
   std::optional<int> top_k;  // 0: off
+  std::optional<double> min_p;
+  std::optional<double> repetition_penalty;
 };
 
 /// An empty text stands for an absent file. InvalidArgument names file and key.

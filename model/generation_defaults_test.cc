@@ -14,13 +14,16 @@ using testing::IsEmpty;
 TEST(GenerationDefaultsTest, ReadsAListOfEndTokensAndSampling) {
   GenerationDefaults defaults =
       ParseGenerationDefaults(R"({"eos_token_id": [128001, 128009, 128001], "do_sample": true,
-                                  "temperature": 0.6, "top_p": 0.9, "top_k": 50})",
+                                  "temperature": 0.6, "top_p": 0.9, "top_k": 50,
+                                  "min_p": 0.05, "repetition_penalty": 1.1})",
                               "")
           .value();
   EXPECT_THAT(defaults.eos_token_ids, ElementsAre(128001, 128009));
   EXPECT_EQ(defaults.temperature, 0.6);
   EXPECT_EQ(defaults.top_p, 0.9);
   EXPECT_EQ(defaults.top_k, 50);
+  EXPECT_EQ(defaults.min_p, 0.05);
+  EXPECT_EQ(defaults.repetition_penalty, 1.1);
 }
 
 TEST(GenerationDefaultsTest, EndTokensComeFromConfigJsonWhenTheFileIsSilentOrAbsent) {
@@ -55,6 +58,8 @@ TEST(GenerationDefaultsTest, ImpossibleValuesAreRefusedByFileAndKey) {
   refused(R"({"temperature": "hot"})", "temperature");
   refused(R"({"top_p": 1.5})", "top_p");
   refused(R"({"top_k": 2.5})", "top_k");
+  refused(R"({"min_p": -1})", "min_p");
+  refused(R"({"repetition_penalty": 0})", "repetition_penalty");
   refused(R"({"do_sample": "yes"})", "do_sample");
   refused("{", "well-formed");
 }

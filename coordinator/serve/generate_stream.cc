@@ -1,34 +1,20 @@
-// A small state machine: tokens gather; when no write is under way they go out; the outcome ends
-// it.
+// A small state machine: tokens gather; when no write is under way they go out; the last outcome
+// ends it.
 #include "coordinator/serve/generate_stream.h"
-
-#include <glog/logging.h>
 
 #include <utility>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "base/grpc_status.h"
 #include "coordinator/serve/wire_message.h"
 
 namespace lockstep::coordinator {
-namespace {
 
-v1::Finish ToProto(const RequestOutcome& outcome) {
-  v1::Finish finish;
-  finish.set_reason(outcome.reason);
-  finish.set_prompt_tokens(static_cast<int32_t>(outcome.prompt_tokens));
-  finish.set_completion_tokens(static_cast<int32_t>(outcome.completion_tokens));
-  finish.set_seed(outcome.seed);
-  finish.set_queue_us(outcome.queue_us);
-  finish.set_first_token_us(outcome.first_token_us);
-  finish.set_total_us(outcome.total_us);
-  return finish;
-}
-
-}  // namespace
-
-GenerateStream* GenerateStream::Start(EngineRequest request, bool skip_special_tokens,
+GenerateStream* GenerateStream::Start(EngineRequest request, TextOptions text_options,
                                       const text::Tokenizer& tokenizer, Engine& engine) {
-  auto stream = std::make_shared<GenerateStream>(skip_special_tokens, tokenizer, engine);
+  auto stream =
+      std::make_shared<GenerateStream>(request.choices, std::move(text_options), tokenizer, engine);
   stream->self_ = stream;
   absl::StatusOr<RequestId> id = engine.Submit(std::move(request), stream);
   if (id.ok()) {
@@ -39,72 +25,67 @@ GenerateStream* GenerateStream::Start(EngineRequest request, bool skip_special_t
   return stream.get();
 }
 
+GenerateStream::GenerateStream(int choices, TextOptions text_options,
+                               const text::Tokenizer& tokenizer, Engine& engine)
+    : engine_(engine),
+      text_options_(std::move(text_options)),
+      output_(choices, tokenizer, text_options_),
+      text_(choices, tokenizer, text_options_) {}
+
 SinkVerdict GenerateStream::OnUpdate(RequestUpdate update) {
-  absl::MutexLock lock(&mutex_);
-  if (outcome_) return SinkVerdict::kGoOn;
-  gathered_.mutable_prompt_logprobs()->Add(update.prompt_logprobs.begin(),
-                                           update.prompt_logprobs.end());
-  if (update.token_id) gathered_.add_token_ids(*update.token_id);
-  if (update.logprob) gathered_.add_logprobs(*update.logprob);
-  outcome_ = std::move(update.outcome);
+  SinkVerdict verdict = SinkVerdict::kGoOn;
+  {
+    absl::MutexLock lock(&mutex_);
+    verdict = output_.Add(std::move(update));
+  }
   WriteIfIdle();
-  return SinkVerdict::kGoOn;
+  return verdict;
 }
 
 void GenerateStream::OnWriteDone(bool ok) {
   {
     absl::MutexLock lock(&mutex_);
     writing_ = false;
-    if (ok) return WriteIfIdle();
   }
-  // The client is gone; its outcome finishes the call.
-  OnCancel();
+  // Not ok: the client is gone. The outcome of its cancelled request finishes the call.
+  if (!ok && request_id_) engine_.Cancel(*request_id_);
+  WriteIfIdle();
 }
 
 void GenerateStream::OnCancel() {
   if (request_id_) engine_.Cancel(*request_id_);
-  absl::MutexLock lock(&mutex_);
-  WriteIfIdle();
 }
 
-void GenerateStream::OnDone() { self_.reset(); }
+void GenerateStream::OnDone() {
+  // Where one choice has failed the others may still be at work.
+  if (request_id_) engine_.Cancel(*request_id_);
+  self_.reset();
+}
+
+bool GenerateStream::TakeMessage() {
+  absl::MutexLock lock(&mutex_);
+  if (writing_ || finished_) return false;
+  if (!output_.status().ok()) {
+    finished_ = true;
+    Finish(ToGrpcStatus(output_.status()));
+    return false;
+  }
+  if (!output_.Next(message_)) return false;
+  writing_ = true;
+  finished_ = output_.finished();
+  last_ = finished_;
+  return true;
+}
 
 void GenerateStream::WriteIfIdle() {
-  if (writing_ || finished_) return;
-  if (outcome_ && !outcome_->status.ok()) {
-    finished_ = true;
-    Finish(ToGrpcStatus(outcome_->status));
-    return;
-  }
-  if (!outcome_ && gathered_.token_ids().empty()) return;
-  gathered_.set_text(DecodeGathered());
-  if (outcome_) *gathered_.mutable_finish() = ToProto(*outcome_);
-  response_ = SerializeMessage(gathered_);
-  gathered_.Clear();
-  if (outcome_) {
-    finished_ = true;
+  if (!TakeMessage()) return;
+  text_.Fill(message_);
+  response_ = SerializeMessage(message_);
+  if (last_) {
     StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
   } else {
-    writing_ = true;
     StartWrite(&response_);
   }
-}
-
-std::string GenerateStream::DecodeGathered() {
-  int count = gathered_.token_ids_size();
-  // The end token came with the outcome, and is no text.
-  if (outcome_ && outcome_->reason == v1::FINISH_REASON_STOP) --count;
-  std::string text;
-  for (int i = 0; i < count; ++i) {
-    absl::StatusOr<std::string> piece = decoder_.Push(gathered_.token_ids(i));
-    if (piece.ok()) {
-      text += *piece;
-    } else {
-      LOG(ERROR) << "a token that spells no text: " << piece.status();
-    }
-  }
-  if (outcome_) text += decoder_.Flush();
-  return text;
 }
 
 }  // namespace lockstep::coordinator

@@ -11,8 +11,10 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/grpc_status.h"
+#include "coordinator/serve/chat_prompt.h"
 #include "coordinator/serve/generate_stream.h"
 #include "coordinator/serve/request_check.h"
+#include "coordinator/serve/text_output.h"
 #include "coordinator/serve/wire_message.h"
 
 namespace lockstep::coordinator {
@@ -40,22 +42,34 @@ grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context,
 
 }  // namespace
 
-InferenceService::InferenceService(ServedModel model, const text::Tokenizer& tokenizer,
-                                   Engine& engine)
-    : model_(std::move(model)), tokenizer_(tokenizer), engine_(engine) {}
-
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
   v1::GenerateRequest request;
   if (absl::Status parsed = ParseMessage(*bytes, request); !parsed.ok()) {
     return new RefusedStream(parsed);
   }
-  absl::StatusOr<EngineRequest> checked = CheckGenerateRequest(request, model_, tokenizer_);
+  return Start(*context, request);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Chat(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
+  v1::ChatRequest request;
+  if (absl::Status parsed = ParseMessage(*bytes, request); !parsed.ok()) {
+    return new RefusedStream(parsed);
+  }
+  const absl::StatusOr<v1::GenerateRequest> rendered = RenderChat(request, serving_.chat_template);
+  if (!rendered.ok()) return new RefusedStream(rendered.status());
+  return Start(*context, *rendered);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Start(
+    const grpc::CallbackServerContext& context, const v1::GenerateRequest& request) {
+  absl::StatusOr<EngineRequest> checked =
+      CheckGenerateRequest(request, serving_.model, serving_.tokenizer);
   if (!checked.ok()) return new RefusedStream(checked.status());
-  checked->deadline = DeadlineOf(*context);
-  const bool skip_special_tokens =
-      !request.has_skip_special_tokens() || request.skip_special_tokens();
-  return GenerateStream::Start(*std::move(checked), skip_special_tokens, tokenizer_, engine_);
+  checked->deadline = DeadlineOf(context);
+  return GenerateStream::Start(*std::move(checked), TextOptionsOf(request), serving_.tokenizer,
+                               serving_.engine);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
@@ -66,7 +80,8 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
     return FinishUnary(context, parsed);
   }
   const bool add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
-  absl::StatusOr<std::vector<int32_t>> ids = tokenizer_.Encode(request.text(), add_special_tokens);
+  absl::StatusOr<std::vector<int32_t>> ids =
+      serving_.tokenizer.Encode(request.text(), add_special_tokens);
   if (!ids.ok()) return FinishUnary(context, ids.status());
   v1::TokenizeResponse tokens;
   tokens.mutable_token_ids()->Add(ids->begin(), ids->end());
@@ -80,9 +95,9 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
   const bool skip_special_tokens =
       !request->has_skip_special_tokens() || request->skip_special_tokens();
   const std::span<const int32_t> ids(request->token_ids().data(), request->token_ids().size());
-  absl::Status status = CheckTokenIds(ids, model_.vocab_size, "token_ids");
+  absl::Status status = CheckTokenIds(ids, serving_.model.vocab_size, "token_ids");
   if (!status.ok()) return FinishUnary(context, status);
-  absl::StatusOr<std::string> text = tokenizer_.Decode(ids, skip_special_tokens);
+  absl::StatusOr<std::string> text = serving_.tokenizer.Decode(ids, skip_special_tokens);
   if (!text.ok()) return FinishUnary(context, text.status());
   response->set_text(*std::move(text));
   return FinishUnary(context, absl::OkStatus());
@@ -91,11 +106,11 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* context,
                                                      const v1::GetModelRequest* request,
                                                      v1::GetModelResponse* response) {
-  response->set_name(model_.name);
-  response->set_architecture(model_.architecture);
-  response->set_context_tokens(model_.context_tokens);
-  response->set_vocab_size(model_.vocab_size);
-  const std::vector<int32_t>& eos = model_.defaults.eos_token_ids;
+  response->set_name(serving_.model.name);
+  response->set_architecture(serving_.model.architecture);
+  response->set_context_tokens(serving_.model.context_tokens);
+  response->set_vocab_size(serving_.model.vocab_size);
+  const std::vector<int32_t>& eos = serving_.model.defaults.eos_token_ids;
   response->mutable_eos_token_ids()->Add(eos.begin(), eos.end());
   return FinishUnary(context, absl::OkStatus());
 }

@@ -3,27 +3,28 @@
 #ifndef LOCKSTEP_COORDINATOR_SERVE_INFERENCE_SERVICE_H_
 #define LOCKSTEP_COORDINATOR_SERVE_INFERENCE_SERVICE_H_
 
-#include "coordinator/engine/engine.h"
-#include "coordinator/serve/served_model.h"
+#include "coordinator/serve/serving_context.h"
 #include "proto/lockstep/v1/inference.grpc.pb.h"
-#include "text/tokenizer.h"
 
 namespace lockstep::coordinator {
 
 // Requests with texts in them are parsed by hand (wire_message.h).
 using InferenceServiceMethods = v1::InferenceService::WithRawCallbackMethod_Generate<
-    v1::InferenceService::WithRawCallbackMethod_Tokenize<
-        v1::InferenceService::WithCallbackMethod_Detokenize<
-            v1::InferenceService::WithCallbackMethod_GetModel<v1::InferenceService::Service>>>>;
+    v1::InferenceService::WithRawCallbackMethod_Chat<
+        v1::InferenceService::WithRawCallbackMethod_Tokenize<
+            v1::InferenceService::WithCallbackMethod_Detokenize<
+                v1::InferenceService::WithCallbackMethod_GetModel<
+                    v1::InferenceService::Service>>>>>;
 
 /// Thread-safe, as gRPC needs it. Stop the server before anything that it was made of goes away.
 class InferenceService final : public InferenceServiceMethods {
  public:
-  /// `tokenizer` and `engine` must outlive the service and every call on it.
-  InferenceService(ServedModel model, const text::Tokenizer& tokenizer, Engine& engine);
+  explicit InferenceService(const ServingContext& context) : serving_(context) {}
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
                                                        const grpc::ByteBuffer* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Chat(grpc::CallbackServerContext* context,
+                                                   const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override;
@@ -35,9 +36,10 @@ class InferenceService final : public InferenceServiceMethods {
                                      v1::GetModelResponse* response) override;
 
  private:
-  const ServedModel model_;
-  const text::Tokenizer& tokenizer_;
-  Engine& engine_;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Start(const grpc::CallbackServerContext& context,
+                                                    const v1::GenerateRequest& request);
+
+  const ServingContext serving_;
 };
 
 }  // namespace lockstep::coordinator

@@ -51,12 +51,13 @@ struct Answer {
 class InferenceServiceTest : public ::testing::Test {
  protected:
   InferenceServiceTest() {
-    ServedModel model{.name = "bytes",
-                      .architecture = "FakeForCausalLM",
-                      .context_tokens = 1024,
-                      .vocab_size = kByteVocabulary};
-    model.defaults.eos_token_ids = {kByteEnd};
-    service_ = std::make_unique<InferenceService>(model, *tokenizer_, engine_);
+    model_ = {.name = "bytes",
+              .architecture = "FakeForCausalLM",
+              .context_tokens = 1024,
+              .vocab_size = kByteVocabulary};
+    model_.defaults.eos_token_ids = {kByteEnd};
+    service_ = std::make_unique<InferenceService>(
+        ServingContext{.model = model_, .tokenizer = *tokenizer_, .engine = engine_});
     grpc::ServerBuilder builder;
     builder.RegisterService(service_.get());
     server_ = builder.BuildAndStart();
@@ -132,6 +133,7 @@ class InferenceServiceTest : public ::testing::Test {
   const FakeModel fake_model_{.vocab_size = kByteVocabulary};
   GroupEngine engine_{EngineOptions{.max_queue = 40}};
   std::shared_ptr<FakeRankGroup> group_;
+  ServedModel model_;
   std::unique_ptr<InferenceService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<v1::InferenceService::Stub> stub_;

@@ -2,25 +2,51 @@
 #include "coordinator/serve/request_check.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "coordinator/serve/field_error.h"
 
 namespace lockstep::coordinator {
 namespace {
 
+constexpr int kMaxChoices = 128;
+constexpr int kMaxAlternatives = 20;
+constexpr int kMaxStopStrings = 16;
+constexpr int kMaxStopTokenIds = 64;
+constexpr int kMaxLogitBiases = 1024;
+constexpr float kMaxLogitBias = 100.0F;
+
 template <typename T>
 absl::Status Illegal(std::string_view field, T value, std::string_view legal) {
-  return absl::InvalidArgumentError(absl::StrCat(
-      std::string(field), " = ", value, " is out of range: legal is ", std::string(legal)));
+  return FieldError(absl::StatusCode::kInvalidArgument, field,
+                    absl::StrCat(std::string(field), " = ", value, " is out of range: legal is ",
+                                 std::string(legal)));
 }
 
-absl::StatusOr<v1::SamplingParams> ResolveSampling(const v1::SamplingParams& asked,
-                                                   const ServedModel& model) {
-  v1::SamplingParams sampling = asked;
+absl::Status TooMany(std::string_view field, int count, int most) {
+  return FieldError(
+      absl::StatusCode::kInvalidArgument, field,
+      absl::StrCat(std::string(field), " has ", count, " entries: at most ", most, " are taken"));
+}
+
+/// Written so that NaN is refused.
+absl::Status CheckRange(std::string_view field, double value, double least, double most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return Illegal(field, value, absl::StrCat("[", least, ", ", most, "]"));
+}
+
+/// The same without the lower end.
+absl::Status CheckAbove(std::string_view field, double value, double bound, double most) {
+  if (value > bound && value <= most) return absl::OkStatus();
+  return Illegal(field, value, absl::StrCat("(", bound, ", ", most, "]"));
+}
+
+void FillDefaults(const ServedModel& model, v1::SamplingParams& sampling) {
   const model::GenerationDefaults& defaults = model.defaults;
   if (!sampling.has_temperature()) sampling.set_temperature(defaults.temperature.value_or(1.0));
   if (!sampling.has_top_p()) sampling.set_top_p(defaults.top_p.value_or(1.0));
@@ -29,23 +55,59 @@ absl::StatusOr<v1::SamplingParams> ResolveSampling(const v1::SamplingParams& ask
     const int64_t top_k = std::min<int64_t>(defaults.top_k.value_or(0), model.vocab_size);
     sampling.set_top_k(static_cast<int32_t>(top_k));
   }
-  // Written so that NaN is refused.
-  if (!(sampling.temperature() >= 0.0 && sampling.temperature() <= 100.0)) {
-    return Illegal("sampling.temperature", sampling.temperature(), "[0, 100]");
+  if (!sampling.has_min_p()) sampling.set_min_p(defaults.min_p.value_or(0.0));
+  if (!sampling.has_repetition_penalty()) {
+    sampling.set_repetition_penalty(defaults.repetition_penalty.value_or(1.0));
   }
-  if (!(sampling.top_p() > 0.0 && sampling.top_p() <= 1.0)) {
-    return Illegal("sampling.top_p", sampling.top_p(), "(0, 1]");
+  // Neutral, and set: the engine reads every field.
+  sampling.set_presence_penalty(sampling.presence_penalty());
+  sampling.set_frequency_penalty(sampling.frequency_penalty());
+  sampling.set_min_tokens(sampling.min_tokens());
+}
+
+absl::Status CheckLogitBias(const v1::SamplingParams& sampling, int64_t vocab_size) {
+  const std::string field = "sampling.logit_bias";
+  const int count = static_cast<int>(sampling.logit_bias().size());
+  if (count > kMaxLogitBiases) return TooMany(field, count, kMaxLogitBiases);
+  for (const auto& [id, bias] : sampling.logit_bias()) {
+    if (id < 0 || id >= vocab_size) {
+      return FieldError(absl::StatusCode::kInvalidArgument, field,
+                        absl::StrCat(field, " names ", id, ", which is no token id: legal is [0, ",
+                                     vocab_size - 1, "]"));
+    }
+    if (!(std::abs(bias) <= kMaxLogitBias)) {
+      return Illegal(absl::StrCat(field, "[", id, "]"), bias, "[-100, 100]");
+    }
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::SamplingParams> ResolveSampling(const v1::SamplingParams& asked,
+                                                   const ServedModel& model) {
+  v1::SamplingParams sampling = asked;
+  FillDefaults(model, sampling);
+  LOCKSTEP_RETURN_IF_ERROR(CheckRange("sampling.temperature", sampling.temperature(), 0, 100));
+  LOCKSTEP_RETURN_IF_ERROR(CheckAbove("sampling.top_p", sampling.top_p(), 0, 1));
   if (sampling.top_k() < 0 || sampling.top_k() > model.vocab_size) {
     return Illegal("sampling.top_k", sampling.top_k(), absl::StrCat("[0, ", model.vocab_size, "]"));
   }
+  LOCKSTEP_RETURN_IF_ERROR(CheckRange("sampling.min_p", sampling.min_p(), 0, 1));
+  LOCKSTEP_RETURN_IF_ERROR(
+      CheckAbove("sampling.repetition_penalty", sampling.repetition_penalty(), 0, 100));
+  LOCKSTEP_RETURN_IF_ERROR(
+      CheckRange("sampling.presence_penalty", sampling.presence_penalty(), -2, 2));
+  LOCKSTEP_RETURN_IF_ERROR(
+      CheckRange("sampling.frequency_penalty", sampling.frequency_penalty(), -2, 2));
+  LOCKSTEP_RETURN_IF_ERROR(CheckLogitBias(sampling, model.vocab_size));
   return sampling;
 }
 
-absl::StatusOr<std::vector<int32_t>> TokenizePrompt(const std::string& text,
+absl::StatusOr<std::vector<int32_t>> TokenizePrompt(const v1::GenerateRequest& request,
                                                     const ServedModel& model,
                                                     const text::Tokenizer& tokenizer) {
-  absl::StatusOr<std::vector<int32_t>> tokens = tokenizer.Encode(text, /*add_special_tokens=*/true);
+  const bool add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
+  absl::StatusOr<std::vector<int32_t>> tokens =
+      tokenizer.Encode(request.text(), add_special_tokens);
   if (!tokens.ok()) {
     return absl::Status(tokens.status().code(), absl::StrCat("text: ", tokens.status().message()));
   }
@@ -60,7 +122,7 @@ absl::StatusOr<std::vector<int32_t>> ResolvePrompt(const v1::GenerateRequest& re
   std::vector<int32_t> prompt;
   switch (request.prompt_case()) {
     case v1::GenerateRequest::kText: {
-      LOCKSTEP_ASSIGN_OR_RETURN(prompt, TokenizePrompt(request.text(), model, tokenizer));
+      LOCKSTEP_ASSIGN_OR_RETURN(prompt, TokenizePrompt(request, model, tokenizer));
       break;
     }
     case v1::GenerateRequest::kTokens:
@@ -89,12 +151,64 @@ absl::StatusOr<int64_t> ResolveMaxTokens(const v1::GenerateRequest& request, int
   const int64_t max_tokens = request.max_tokens();
   if (max_tokens < 1) return Illegal("max_tokens", max_tokens, absl::StrCat("[1, ", room, "]"));
   if (max_tokens > room) {
-    return absl::OutOfRangeError(
+    return FieldError(
+        absl::StatusCode::kOutOfRange, "max_tokens",
         absl::StrCat("max_tokens = ", max_tokens, " and the prompt's ", prompt_tokens,
                      " tokens make ", max_tokens + prompt_tokens, "; the context of ",
                      context_tokens, " tokens has room for max_tokens of at most ", room));
   }
   return max_tokens;
+}
+
+absl::Status CheckMinTokens(int64_t min_tokens, int64_t max_tokens) {
+  if (min_tokens >= 0 && min_tokens <= max_tokens) return absl::OkStatus();
+  return Illegal("sampling.min_tokens", min_tokens,
+                 absl::StrCat("[0, ", max_tokens, "], the upper end being max_tokens"));
+}
+
+absl::StatusOr<std::vector<int32_t>> ResolveStopTokens(const v1::GenerateRequest& request,
+                                                       const ServedModel& model) {
+  if (request.stop_token_ids_size() > kMaxStopTokenIds) {
+    return TooMany("stop_token_ids", request.stop_token_ids_size(), kMaxStopTokenIds);
+  }
+  LOCKSTEP_RETURN_IF_ERROR(CheckTokenIds(
+      {request.stop_token_ids().data(), static_cast<size_t>(request.stop_token_ids_size())},
+      model.vocab_size, "stop_token_ids"));
+  std::vector<int32_t> ids;
+  if (!request.ignore_eos()) ids = model.defaults.eos_token_ids;
+  for (const int32_t id : request.stop_token_ids()) {
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+  }
+  return ids;
+}
+
+absl::Status CheckStopStrings(const v1::GenerateRequest& request) {
+  if (request.stop_size() > kMaxStopStrings) {
+    return TooMany("stop", request.stop_size(), kMaxStopStrings);
+  }
+  for (int i = 0; i < request.stop_size(); ++i) {
+    if (!request.stop(i).empty()) continue;
+    return FieldError(absl::StatusCode::kInvalidArgument, "stop",
+                      absl::StrCat("stop[", i, "] is empty, and every text begins with that"));
+  }
+  return absl::OkStatus();
+}
+
+/// How many alternatives are wanted; nullopt if not even the log-probabilities are.
+absl::StatusOr<std::optional<int>> ResolveLogprobs(std::string_view field, bool wanted,
+                                                   int32_t alternatives) {
+  if (alternatives < 0 || alternatives > kMaxAlternatives) {
+    return Illegal(field, alternatives, absl::StrCat("[0, ", kMaxAlternatives, "]"));
+  }
+  return wanted || alternatives > 0 ? std::optional<int>(alternatives) : std::nullopt;
+}
+
+absl::StatusOr<int> ResolveChoices(const v1::GenerateRequest& request) {
+  if (!request.has_n()) return 1;
+  if (request.n() < 1 || request.n() > kMaxChoices) {
+    return Illegal("n", request.n(), absl::StrCat("[1, ", kMaxChoices, "]"));
+  }
+  return request.n();
 }
 
 }  // namespace
@@ -103,9 +217,9 @@ absl::Status CheckTokenIds(std::span<const int32_t> ids, int64_t vocab_size,
                            std::string_view field) {
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= 0 && ids[i] < vocab_size) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(std::string(field), " has ", ids[i], " at index ", i,
-                     ", which is no token id: legal is [0, ", vocab_size - 1, "]"));
+    return FieldError(absl::StatusCode::kInvalidArgument, field,
+                      absl::StrCat(std::string(field), " has ", ids[i], " at index ", i,
+                                   ", which is no token id: legal is [0, ", vocab_size - 1, "]"));
   }
   return absl::OkStatus();
 }
@@ -115,13 +229,20 @@ absl::StatusOr<EngineRequest> CheckGenerateRequest(const v1::GenerateRequest& re
                                                    const text::Tokenizer& tokenizer) {
   EngineRequest checked;
   LOCKSTEP_ASSIGN_OR_RETURN(checked.sampling, ResolveSampling(request.sampling(), model));
+  LOCKSTEP_ASSIGN_OR_RETURN(checked.choices, ResolveChoices(request));
+  LOCKSTEP_ASSIGN_OR_RETURN(checked.logprobs, ResolveLogprobs("top_logprobs", request.logprobs(),
+                                                              request.top_logprobs()));
+  LOCKSTEP_ASSIGN_OR_RETURN(checked.prompt_logprobs,
+                            ResolveLogprobs("prompt_top_logprobs", request.prompt_logprobs(),
+                                            request.prompt_top_logprobs()));
+  LOCKSTEP_RETURN_IF_ERROR(CheckStopStrings(request));
+  LOCKSTEP_ASSIGN_OR_RETURN(checked.stop_token_ids, ResolveStopTokens(request, model));
   LOCKSTEP_ASSIGN_OR_RETURN(checked.prompt, ResolvePrompt(request, model, tokenizer));
   LOCKSTEP_ASSIGN_OR_RETURN(
       checked.max_tokens,
       ResolveMaxTokens(request, static_cast<int64_t>(checked.prompt.size()), model.context_tokens));
-  if (!request.ignore_eos()) checked.stop_token_ids = model.defaults.eos_token_ids;
-  if (request.logprobs()) checked.logprobs = 0;
-  if (request.prompt_logprobs()) checked.prompt_logprobs = 0;
+  LOCKSTEP_RETURN_IF_ERROR(CheckMinTokens(checked.sampling.min_tokens(), checked.max_tokens));
+  checked.priority = request.priority();
   return checked;
 }
 

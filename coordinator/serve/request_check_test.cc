@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "coordinator/serve/field_error.h"
 #include "coordinator/serve/testing/byte_tokenizer.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -126,6 +127,133 @@ TEST_F(RequestCheckTest, RefusesTopKOutsideItsRange) {
     ExpectRefused(absl::StatusCode::kInvalidArgument,
                   AllOf(HasSubstr("sampling.top_k = "), HasSubstr("[0, 258]")));
   }
+}
+
+TEST_F(RequestCheckTest, EveryFieldOfTheSamplingIsSetAndNeutral) {
+  const EngineRequest checked = Check().value();
+  EXPECT_TRUE(checked.sampling.has_min_p());
+  EXPECT_EQ(checked.sampling.min_p(), 0.0);
+  EXPECT_EQ(checked.sampling.repetition_penalty(), 1.0);
+  EXPECT_TRUE(checked.sampling.has_presence_penalty());
+  EXPECT_TRUE(checked.sampling.has_frequency_penalty());
+  EXPECT_TRUE(checked.sampling.has_min_tokens());
+  EXPECT_EQ(checked.choices, 1);
+  EXPECT_EQ(checked.priority, 0);
+}
+
+TEST_F(RequestCheckTest, ThePenaltiesOfTheModelStandInForAbsentOnes) {
+  model_.defaults.repetition_penalty = 1.05;
+  model_.defaults.min_p = 0.02;
+  EXPECT_EQ(Check()->sampling.repetition_penalty(), 1.05);
+  EXPECT_EQ(Check()->sampling.min_p(), 0.02);
+}
+
+TEST_F(RequestCheckTest, RefusesPenaltiesOutsideTheirRanges) {
+  using Set = void (v1::SamplingParams::*)(double);
+  struct Case {
+    Set set;
+    std::string field;
+    std::vector<double> illegal;
+    double legal;
+  };
+  const std::vector<Case> cases = {
+      {&v1::SamplingParams::set_min_p, "min_p", {-0.1, 1.1, kNan}, 1.0},
+      {&v1::SamplingParams::set_repetition_penalty,
+       "repetition_penalty",
+       {0.0, -1, 101, kNan},
+       100},
+      {&v1::SamplingParams::set_presence_penalty, "presence_penalty", {-2.1, 2.1, kNan}, -2},
+      {&v1::SamplingParams::set_frequency_penalty, "frequency_penalty", {-2.1, kInfinity, kNan}, 2},
+  };
+  for (const Case& one : cases) {
+    for (const double value : one.illegal) {
+      (request_.mutable_sampling()->*one.set)(value);
+      ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("sampling." + one.field + " = "));
+      EXPECT_EQ(FieldOf(Check().status()), "sampling." + one.field);
+    }
+    (request_.mutable_sampling()->*one.set)(one.legal);
+    EXPECT_TRUE(Check().ok()) << Check().status();
+  }
+}
+
+TEST_F(RequestCheckTest, RefusesLogitBiasesOfNoTokenOrWithoutBounds) {
+  auto& biases = *request_.mutable_sampling()->mutable_logit_bias();
+  biases[kByteVocabulary - 1] = -100;
+  EXPECT_TRUE(Check().ok());
+  biases[3] = static_cast<float>(kNan);
+  ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("sampling.logit_bias[3]"));
+  biases[3] = 100.5;
+  ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("[-100, 100]"));
+  biases.erase(3);
+  biases[kByteVocabulary] = 1;
+  ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("names 258"));
+  biases.clear();
+  model_.vocab_size = 5000;
+  for (int id = 0; id < 1025; ++id) biases[id] = 1;
+  ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("1025 entries: at most 1024"));
+}
+
+TEST_F(RequestCheckTest, MinTokensMayNotExceedMaxTokens) {
+  request_.set_max_tokens(5);
+  request_.mutable_sampling()->set_min_tokens(5);
+  EXPECT_TRUE(Check().ok());
+  for (const int32_t value : {6, -1}) {
+    request_.mutable_sampling()->set_min_tokens(value);
+    ExpectRefused(absl::StatusCode::kInvalidArgument,
+                  AllOf(HasSubstr("sampling.min_tokens = "), HasSubstr("[0, 5]")));
+  }
+}
+
+TEST_F(RequestCheckTest, StopTokensOfTheRequestStandEvenWhereTheModelsAreIgnored) {
+  request_.add_stop_token_ids(7);
+  request_.add_stop_token_ids(kByteEnd);
+  EXPECT_THAT(Check()->stop_token_ids, ElementsAre(kByteEnd, 7));
+  request_.set_ignore_eos(true);
+  EXPECT_THAT(Check()->stop_token_ids, ElementsAre(7, kByteEnd));
+  request_.add_stop_token_ids(-1);
+  ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("stop_token_ids has -1 at index 2"));
+  request_.mutable_stop_token_ids()->Resize(65, 1);
+  ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("at most 64"));
+}
+
+TEST_F(RequestCheckTest, RefusesEmptyAndTooManyStopStrings) {
+  request_.add_stop("x");
+  EXPECT_TRUE(Check().ok());
+  request_.add_stop("");
+  ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("stop[1] is empty"));
+  request_.clear_stop();
+  for (int i = 0; i < 17; ++i) request_.add_stop("x");
+  ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("at most 16"));
+}
+
+TEST_F(RequestCheckTest, AlternativesImplyLogprobsAndAreAtMostTwenty) {
+  request_.set_top_logprobs(3);
+  request_.set_prompt_logprobs(true);
+  EXPECT_EQ(Check()->logprobs, 3);
+  EXPECT_EQ(Check()->prompt_logprobs, 0);
+  request_.set_top_logprobs(21);
+  ExpectRefused(absl::StatusCode::kInvalidArgument,
+                AllOf(HasSubstr("top_logprobs = 21"), HasSubstr("[0, 20]")));
+  request_.set_top_logprobs(0);
+  request_.set_prompt_top_logprobs(-1);
+  ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("prompt_top_logprobs = -1"));
+}
+
+TEST_F(RequestCheckTest, ChoicesAreOneToOneHundredAndTwentyEight) {
+  request_.set_n(128);
+  request_.set_priority(-4);
+  EXPECT_EQ(Check()->choices, 128);
+  EXPECT_EQ(Check()->priority, -4);
+  for (const int32_t n : {0, -1, 129}) {
+    request_.set_n(n);
+    ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("[1, 128]"));
+  }
+}
+
+TEST_F(RequestCheckTest, SpecialTokensAreLeftOutOnRequest) {
+  request_.set_text("a");
+  request_.set_add_special_tokens(false);
+  EXPECT_THAT(Check()->prompt, ElementsAre('a'));
 }
 
 TEST_F(RequestCheckTest, RefusesMaxTokensBelowOne) {

@@ -4,13 +4,16 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "model/generation_defaults.h"
 
 namespace lockstep::coordinator {
 
 struct ServedModel {
-  std::string name;          // as requests name it
+  std::string name;  // as answers name it
+  // Further names that requests may use.
+  std::vector<std::string> aliases;
   std::string architecture;  // "LlamaForCausalLM"
   int64_t context_tokens = 0;
   int64_t vocab_size = 0;  // of config.json: rows of the embedding
