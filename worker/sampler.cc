@@ -4,236 +4,314 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <optional>
+#include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "worker/cutoff_search.h"
+#include "worker/kept_candidates.h"
+#include "worker/logit_processing.h"
 
 namespace lockstep::worker {
 namespace {
 
-bool IsGreedy(const Sampling& sampling) { return sampling.temperature == 0; }
+bool IsGreedy(const Sampling& sampling) {
+  return sampling.temperature < Sampler::kLowestTemperature;
+}
 
-bool KeepsAll(const Sampling& sampling) { return sampling.top_k == 0 && sampling.top_p >= 1; }
+bool KeepsAll(const Sampling& sampling) {
+  return sampling.top_k == 0 && sampling.top_p >= 1 && sampling.min_p == 0;
+}
 
-double InverseTemperature(const LogitRow& row) {
-  return row.sampling == nullptr || IsGreedy(*row.sampling) ? 1 : 1 / row.sampling->temperature;
+bool IsProcessed(const LogitRow& row) {
+  return row.sampling != nullptr && ChangesLogits(*row.sampling, row.generated);
+}
+
+bool WantsLogprobs(const LogitRow& row) {
+  return row.sampling == nullptr || row.logprob || row.alternatives > 0;
 }
 
 Noise NoiseOf(const LogitRow& row) {
   return Noise(row.sampling->seed, row.sampling->choice, row.position);
 }
 
-// How many candidates each shard sends for the row; 0 when it needs none or all logits.
-int64_t CandidateCount(const LogitRow& row) {
-  if (row.sampling == nullptr || IsGreedy(*row.sampling) || KeepsAll(*row.sampling)) return 0;
-  if (row.sampling->top_k == 0) return Sampler::kTopPCandidates;
-  return row.sampling->top_k <= Sampler::kMaxCandidates ? row.sampling->top_k : 0;
+// How many candidates each shard sends for drawing; 0 when that needs none or more than are sent.
+int64_t DrawCandidates(const Sampling& sampling) {
+  if (IsGreedy(sampling) || KeepsAll(sampling)) return 0;
+  if (sampling.top_k == 0) return Sampler::kCandidates;
+  return sampling.top_k <= Sampler::kMaxCandidates ? sampling.top_k : 0;
 }
 
-ScanRequest ScanFor(const LogitRow& row) {
-  ScanRequest request;
+void AskForReport(const LogitRow& row, ScanRequest& request) {
   request.target = row.target;
-  request.raw_sum = row.logprob || row.sampling == nullptr;
-  if (row.sampling == nullptr || IsGreedy(*row.sampling)) return request;
-  request.inverse_temperature = InverseTemperature(row);
-  if (KeepsAll(*row.sampling)) request.noise = NoiseOf(row);
-  request.warm_sum = row.sampling->top_p < 1;
-  return request;
+  request.raw_sum = WantsLogprobs(row);
+  request.candidates = row.alternatives;
 }
 
-// The shortest prefix of `sorted` that holds `top_p` of `total`; nullopt when all of it does not.
-std::optional<size_t> CoveringPrefix(std::span<const Candidate> sorted, double top_p, double total,
-                                     float max, double inverse_temperature) {
-  double sum = 0;
-  for (size_t i = 0; i < sorted.size(); ++i) {
-    sum += std::exp((static_cast<double>(sorted[i].logit) - max) * inverse_temperature);
-    if (sum >= top_p * total) return i + 1;
-  }
-  return std::nullopt;
-}
-
-double WarmSum(std::span<const Candidate> candidates, float max, double inverse_temperature) {
-  double sum = 0;
-  for (const Candidate& candidate : candidates) {
-    sum += std::exp((static_cast<double>(candidate.logit) - max) * inverse_temperature);
-  }
-  return sum;
-}
-
-// The ids that top_k and top_p keep, given candidates in order; nullopt when there are too few of
-// them to tell.
-std::optional<std::span<const Candidate>> Kept(const LogitRow& row, const ShardSummary& summary,
-                                               std::span<const Candidate> sorted, bool complete) {
+void AskForDraw(const LogitRow& row, ScanRequest& request) {
   const Sampling& sampling = *row.sampling;
-  const double inverse_temperature = InverseTemperature(row);
-  const float max = summary.best.logit;
-  double total = summary.warm_sum;
-  if (sampling.top_k > 0) {
-    sorted = sorted.first(std::min<size_t>(sorted.size(), sampling.top_k));
-    total = WarmSum(sorted, max, inverse_temperature);
-    complete = true;
-  }
-  if (sampling.top_p >= 1) return sorted;
-  auto prefix = CoveringPrefix(sorted, sampling.top_p, total, max, inverse_temperature);
-  if (prefix) return sorted.first(*prefix);
-  // Rounding may leave the sum of everything a hair below the total.
-  return complete ? std::optional(sorted) : std::nullopt;
+  if (IsGreedy(sampling)) return;
+  request.inverse_temperature = 1 / sampling.temperature;
+  if (KeepsAll(sampling)) request.noise = NoiseOf(row);
+  request.warm_sum = sampling.top_p < 1;
+  request.candidates = std::max(request.candidates, DrawCandidates(sampling));
 }
 
-Candidate NoisyWinner(const LogitRow& row, std::span<const Candidate> kept) {
-  const Noise noise = NoiseOf(row);
-  const double inverse_temperature = InverseTemperature(row);
-  Candidate winner;
-  double best = -std::numeric_limits<double>::infinity();
-  for (const Candidate& candidate : kept) {
-    const double warm = candidate.logit * inverse_temperature;
-    // The exact noise takes two logarithms; few ids can win.
-    if (warm + noise.UpperBound(candidate.id) < best) continue;
-    double score = warm + noise.Gumbel(candidate.id);
-    if (score > best || (score == best && candidate.id < winner.id)) {
-      best = score;
-      winner = candidate;
-    }
-  }
-  return winner;
-}
-
-// With the logits of the whole vocabulary: sorts no more of them than are kept, which is mostly
-// few.
-Candidate DrawFromAll(const LogitRow& row, const ShardSummary& summary,
-                      std::vector<Candidate>& all) {
-  constexpr size_t kFirstPrefix = 1024;
-  for (size_t prefix = std::max<size_t>(kFirstPrefix, row.sampling->top_k);; prefix *= 8) {
-    const size_t count = std::min(prefix, all.size());
-    std::partial_sort(all.begin(), all.begin() + count, all.end(), Precedes);
-    auto kept = Kept(row, summary, std::span(all).first(count), count == all.size());
-    if (kept) return NoisyWinner(row, *kept);
-  }
-}
-
-// Row `row` of every rank's `rows` summaries, in rank order.
-ShardSummary MergeRow(std::span<const ShardSummary> all, size_t row, size_t rows,
-                      const ScanRequest& request) {
-  ShardSummary merged = all[row];
-  for (size_t i = row + rows; i < all.size(); i += rows) {
-    merged = Merge(merged, all[i], request.inverse_temperature);
+// Entry `index` of every rank's `count` entries, merged in rank order.
+ShardSummary MergeOverRanks(std::span<const ShardSummary> all, size_t index, size_t count,
+                            double inverse_temperature) {
+  ShardSummary merged = all[index];
+  for (size_t i = index + count; i < all.size(); i += count) {
+    merged = Merge(merged, all[i], inverse_temperature);
   }
   return merged;
 }
 
-// The `count` first of all ranks' candidates at [begin, begin + count) of their `per_rank`.
+// The first `count` of all ranks' candidates, which stand at [begin, begin + count) of each rank's
+// `per_rank`.
 std::vector<Candidate> MergeCandidates(std::span<const Candidate> all, size_t per_rank,
                                        size_t begin, size_t count) {
   std::vector<Candidate> merged;
   if (count == 0) return merged;
   for (size_t first = begin; first < all.size(); first += per_rank) {
+    const size_t middle = merged.size();
     for (const Candidate& candidate : all.subspan(first, count)) {
       if (candidate.id >= 0) merged.push_back(candidate);
     }
+    std::inplace_merge(merged.begin(), merged.begin() + middle, merged.end(), Precedes);
+    // Beyond `count` a shard may have had better ones that it did not send.
+    if (merged.size() > count) merged.resize(count);
   }
-  std::sort(merged.begin(), merged.end(), Precedes);
-  // Beyond `count` a shard may have had better ones that it did not send.
-  if (merged.size() > count) merged.resize(count);
   return merged;
 }
 
+WarmRow WarmRowOf(const LogitRow& row, const ShardSummary& summary) {
+  return {row.sampling, summary.best.logit, 1 / row.sampling->temperature, summary.warm_sum};
+}
+
+// A row whose candidates do not tell which ids it keeps.
+struct OpenRow {
+  WarmRow warm;
+  ScanRequest request;  // of the draw, with the cutoff as far as it is known
+};
+
+// Applies top_k (kCount) or top_p (kMass) to the rows that have it.
+absl::Status Restrict(std::span<OpenRow> rows, CutoffQuery::Weight weight, int32_t first_id,
+                      Collective& tensor, kernels::ThreadPool& pool) {
+  const bool by_count = weight == CutoffQuery::Weight::kCount;
+  std::vector<OpenRow*> asking;
+  std::vector<CutoffQuery> queries;
+  for (OpenRow& row : rows) {
+    const Sampling& sampling = *row.warm.sampling;
+    if (by_count ? sampling.top_k == 0 : sampling.top_p >= 1) continue;
+    const double target = by_count ? sampling.top_k : sampling.top_p * row.warm.total;
+    asking.push_back(&row);
+    queries.push_back(
+        {row.request.logits, row.warm.max, row.warm.inverse_temperature, weight, target});
+  }
+  if (queries.empty()) return absl::OkStatus();
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<CutoffAnswer> answers,
+                            FindCutoffs(queries, first_id, tensor, pool));
+  for (size_t i = 0; i < asking.size(); ++i) {
+    asking[i]->request.cutoff = Stricter(asking[i]->request.cutoff, answers[i].cutoff);
+    asking[i]->warm.total = answers[i].mass;
+  }
+  return absl::OkStatus();
+}
+
+ScoredToken Scored(const Candidate& candidate, double log_sum) {
+  return {candidate.id, static_cast<float>(candidate.logit - log_sum)};
+}
+
 template <typename T>
-std::span<const std::byte> BytesOf(const std::vector<T>& values) {
-  return std::as_bytes(std::span(values));
+absl::StatusOr<std::vector<T>> AllGather(Collective& tensor, const std::vector<T>& mine) {
+  std::vector<T> all(mine.size() * tensor.size());
+  if (mine.empty()) return all;
+  LOCKSTEP_RETURN_IF_ERROR(
+      tensor.AllGather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all))));
+  return all;
 }
 
 }  // namespace
 
 absl::StatusOr<std::vector<Choice>> Sampler::Choose(kernels::ConstMatrix logits,
                                                     std::span<const LogitRow> rows) {
-  LOCKSTEP_ASSIGN_OR_RETURN(Exchanged exchanged, Exchange(logits, rows));
+  const Scans scans = PlanScans(logits, rows);
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Scanned> scanned, Exchange(scans.requests));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    for (size_t scan : {i, scans.draw[i]}) {
+      if (!std::isfinite(scanned[scan].summary.best.logit)) {
+        return absl::InternalError(
+            absl::StrCat("the logits for position ", rows[i].position, " are not finite"));
+      }
+    }
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Candidate> drawn, Draw(rows, scans, scanned));
+  LOCKSTEP_RETURN_IF_ERROR(FetchRawLogits(logits, rows, scans, drawn));
   std::vector<Choice> choices(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {
-    const ShardSummary& summary = exchanged.summaries[i];
-    if (!std::isfinite(summary.best.logit)) {
-      return absl::InternalError(
-          absl::StrCat("the logits for position ", rows[i].position, " are not finite"));
-    }
-    Candidate chosen = summary.target;
-    if (rows[i].sampling != nullptr) {
-      std::span<const float> row(logits.row(static_cast<int64_t>(i)), logits.cols);
-      LOCKSTEP_ASSIGN_OR_RETURN(chosen, Draw(rows[i], row, summary, exchanged.candidates[i]));
-    }
-    choices[i].token = chosen.id;
-    if (rows[i].logprob || rows[i].sampling == nullptr) {
-      double log_sum = summary.best.logit + std::log(summary.raw_sum);
-      choices[i].logprob = static_cast<float>(chosen.logit - log_sum);
+    choices[i].token = drawn[i].id;
+    if (!WantsLogprobs(rows[i])) continue;
+    const Scanned& raw = scanned[i];
+    const double log_sum = raw.summary.best.logit + std::log(raw.summary.raw_sum);
+    choices[i].logprob = Scored(drawn[i], log_sum).logprob;
+    const size_t count = std::min<size_t>(rows[i].alternatives, raw.candidates.size());
+    for (const Candidate& candidate : std::span(raw.candidates).first(count)) {
+      choices[i].alternatives.push_back(Scored(candidate, log_sum));
     }
   }
   return choices;
 }
 
-absl::StatusOr<Sampler::Exchanged> Sampler::Exchange(kernels::ConstMatrix logits,
-                                                     std::span<const LogitRow> rows) {
-  const int32_t first_id = static_cast<int32_t>(vocab_.begin);
-  std::vector<ScanRequest> requests;
-  std::vector<size_t> begins = {0};  // of each row's candidates within `mine`
-  for (const LogitRow& row : rows) {
-    requests.push_back(ScanFor(row));
-    begins.push_back(begins.back() + CandidateCount(row));
+Sampler::Scans Sampler::PlanScans(kernels::ConstMatrix logits, std::span<const LogitRow> rows) {
+  Scans scans;
+  std::vector<size_t> changed;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    ScanRequest& raw = scans.requests.emplace_back();
+    raw.logits = {logits.row(static_cast<int64_t>(i)), static_cast<size_t>(logits.cols)};
+    AskForReport(rows[i], raw);
+    scans.draw.push_back(IsProcessed(rows[i]) ? rows.size() + changed.size() : i);
+    if (IsProcessed(rows[i])) {
+      changed.push_back(i);
+    } else if (rows[i].sampling != nullptr) {
+      AskForDraw(rows[i], raw);
+    }
+  }
+  processed_.resize(std::max(processed_.size(), changed.size() * logits.cols));
+  pool_.ParallelFor(static_cast<int64_t>(changed.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+      const LogitRow& row = rows[changed[k]];
+      const std::span<float> copy(processed_.data() + k * logits.cols, logits.cols);
+      std::ranges::copy(scans.requests[changed[k]].logits, copy.begin());
+      ProcessLogits(*row.sampling, row.counts, row.generated, vocab_size_,
+                    static_cast<int32_t>(vocab_.begin), copy);
+    }
+  });
+  for (size_t k = 0; k < changed.size(); ++k) {
+    ScanRequest& draw = scans.requests.emplace_back();
+    draw.logits = {processed_.data() + k * logits.cols, static_cast<size_t>(logits.cols)};
+    AskForDraw(rows[changed[k]], draw);
+  }
+  return scans;
+}
+
+absl::StatusOr<std::vector<ShardSummary>> Sampler::ExchangeSummaries(
+    std::span<const ScanRequest> requests) {
+  const std::vector<ShardSummary> mine = Scan(requests, static_cast<int32_t>(vocab_.begin), pool_);
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<ShardSummary> all, AllGather(tensor_, mine));
+  std::vector<ShardSummary> merged;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    merged.push_back(MergeOverRanks(all, i, requests.size(), requests[i].inverse_temperature));
+  }
+  return merged;
+}
+
+absl::StatusOr<std::vector<Sampler::Scanned>> Sampler::Exchange(
+    std::span<const ScanRequest> requests) {
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<ShardSummary> summaries, ExchangeSummaries(requests));
+  std::vector<size_t> begins = {0};  // of each request's candidates within `mine`
+  for (const ScanRequest& request : requests) {
+    begins.push_back(begins.back() + request.candidates);
   }
   std::vector<Candidate> mine(begins.back());
-  pool_.ParallelFor(static_cast<int64_t>(rows.size()), 1, [&](int64_t begin, int64_t end) {
+  const int64_t count = static_cast<int64_t>(requests.size());
+  pool_.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      if (begins[i] == begins[i + 1]) continue;
-      std::span<const float> row(logits.row(i), logits.cols);
-      std::ranges::copy(TopCandidates(row, first_id, CandidateCount(rows[i])),
+      std::ranges::copy(TopCandidates(requests[i].logits, static_cast<int32_t>(vocab_.begin),
+                                      requests[i].candidates),
                         mine.begin() + begins[i]);
     }
   });
-  std::vector<ShardSummary> summaries = Scan(logits, first_id, requests, pool_);
-
-  const int ranks = tensor_.size();
-  std::vector<ShardSummary> all_summaries(summaries.size() * ranks);
-  LOCKSTEP_RETURN_IF_ERROR(
-      tensor_.AllGather(BytesOf(summaries), std::as_writable_bytes(std::span(all_summaries))));
-  std::vector<Candidate> all(mine.size() * ranks);
-  if (!mine.empty()) {
-    LOCKSTEP_RETURN_IF_ERROR(
-        tensor_.AllGather(BytesOf(mine), std::as_writable_bytes(std::span(all))));
-  }
-
-  Exchanged exchanged;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    exchanged.summaries.push_back(MergeRow(all_summaries, i, rows.size(), requests[i]));
-    exchanged.candidates.push_back(
-        MergeCandidates(all, mine.size(), begins[i], begins[i + 1] - begins[i]));
-  }
-  return exchanged;
-}
-
-absl::StatusOr<Candidate> Sampler::Draw(const LogitRow& row, std::span<const float> logits,
-                                        const ShardSummary& summary,
-                                        std::span<const Candidate> candidates) {
-  if (IsGreedy(*row.sampling)) return summary.best;
-  if (KeepsAll(*row.sampling)) return summary.noisy;
-  if (!candidates.empty()) {
-    if (auto kept = Kept(row, summary, candidates, /*complete=*/false)) {
-      return NoisyWinner(row, *kept);
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Candidate> all, AllGather(tensor_, mine));
+  std::vector<Scanned> scanned(requests.size());
+  pool_.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      scanned[i] = {summaries[i],
+                    MergeCandidates(all, mine.size(), begins[i], requests[i].candidates)};
     }
-  }
-  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Candidate> all, GatherAll(logits));
-  return DrawFromAll(row, summary, all);
+  });
+  return scanned;
 }
 
-absl::StatusOr<std::vector<Candidate>> Sampler::GatherAll(std::span<const float> logits) {
-  std::vector<float> mine(slice_, -std::numeric_limits<float>::infinity());
-  std::copy(logits.begin(), logits.end(), mine.begin());
-  std::vector<float> all(slice_ * tensor_.size());
-  LOCKSTEP_RETURN_IF_ERROR(
-      tensor_.AllGather(BytesOf(mine), std::as_writable_bytes(std::span(all))));
-  std::vector<Candidate> candidates;
-  for (size_t id = 0; id < all.size(); ++id) {
-    if (std::isfinite(all[id])) candidates.push_back({all[id], static_cast<int32_t>(id)});
+absl::StatusOr<std::vector<Candidate>> Sampler::Draw(std::span<const LogitRow> rows,
+                                                     const Scans& scans,
+                                                     std::span<const Scanned> scanned) {
+  std::vector<Candidate> drawn(rows.size());
+  std::vector<char> is_open(rows.size());
+  const auto draw = [&](size_t i) -> std::optional<Candidate> {
+    const LogitRow& row = rows[i];
+    const Scanned& scan = scanned[scans.draw[i]];
+    if (row.sampling == nullptr) return scan.summary.target;
+    if (IsGreedy(*row.sampling)) return scan.summary.best;
+    if (KeepsAll(*row.sampling)) return scan.summary.noisy;
+    if (DrawCandidates(*row.sampling) == 0) return std::nullopt;
+    const bool complete = static_cast<int64_t>(scan.candidates.size()) == vocab_size_;
+    const WarmRow warm = WarmRowOf(row, scan.summary);
+    const auto kept = Kept(warm, scan.candidates, complete);
+    if (!kept) return std::nullopt;
+    return NoisyWinner(*kept, warm.inverse_temperature, NoiseOf(row));
+  };
+  pool_.ParallelFor(static_cast<int64_t>(rows.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const std::optional<Candidate> candidate = draw(i);
+      drawn[i] = candidate.value_or(Candidate());
+      is_open[i] = !candidate;
+    }
+  });
+  std::vector<size_t> open;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (is_open[i]) open.push_back(i);
   }
-  return candidates;
+  if (!open.empty()) {
+    LOCKSTEP_RETURN_IF_ERROR(DrawByCutoff(rows, scans, scanned, open, drawn));
+  }
+  return drawn;
+}
+
+absl::Status Sampler::DrawByCutoff(std::span<const LogitRow> rows, const Scans& scans,
+                                   std::span<const Scanned> scanned, std::span<const size_t> open,
+                                   std::span<Candidate> drawn) {
+  std::vector<OpenRow> open_rows;
+  for (size_t i : open) {
+    const WarmRow warm = WarmRowOf(rows[i], scanned[scans.draw[i]].summary);
+    ScanRequest request{.logits = scans.requests[scans.draw[i]].logits,
+                        .inverse_temperature = warm.inverse_temperature,
+                        .noise = NoiseOf(rows[i]),
+                        .cutoff = MinPCutoff(warm)};
+    open_rows.push_back({warm, std::move(request)});
+  }
+  const auto first_id = static_cast<int32_t>(vocab_.begin);
+  // In this order: top_p is of what top_k keeps.
+  for (auto weight : {CutoffQuery::Weight::kCount, CutoffQuery::Weight::kMass}) {
+    LOCKSTEP_RETURN_IF_ERROR(Restrict(open_rows, weight, first_id, tensor_, pool_));
+  }
+  std::vector<ScanRequest> requests;
+  for (OpenRow& row : open_rows) requests.push_back(std::move(row.request));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<ShardSummary> summaries, ExchangeSummaries(requests));
+  for (size_t k = 0; k < open.size(); ++k) drawn[open[k]] = summaries[k].noisy;
+  return absl::OkStatus();
+}
+
+absl::Status Sampler::FetchRawLogits(kernels::ConstMatrix logits, std::span<const LogitRow> rows,
+                                     const Scans& scans, std::span<Candidate> drawn) {
+  constexpr float kLowest = -std::numeric_limits<float>::infinity();
+  std::vector<size_t> asking;
+  std::vector<float> mine;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (scans.draw[i] == i || !WantsLogprobs(rows[i])) continue;
+    const int64_t index = drawn[i].id - vocab_.begin;
+    const bool is_mine = index >= 0 && index < logits.cols;
+    asking.push_back(i);
+    mine.push_back(is_mine ? logits.row(static_cast<int64_t>(i))[index] : kLowest);
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<float> all, AllGather(tensor_, mine));
+  for (size_t a = 0; a < asking.size(); ++a) {
+    float& logit = drawn[asking[a]].logit;
+    logit = kLowest;
+    for (size_t k = a; k < all.size(); k += asking.size()) logit = std::max(logit, all[k]);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace lockstep::worker

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -12,17 +14,9 @@
 #include "absl/status/statusor.h"
 #include "kernels/attention.h"
 #include "proto/lockstep/v1/cluster.pb.h"
+#include "worker/sampling.h"
 
 namespace lockstep::worker {
-
-/// How a sequence's next token is chosen; every value resolved and in range.
-struct Sampling {
-  double temperature = 0;  // 0: greedy
-  int32_t top_k = 0;       // 0: all
-  double top_p = 1;
-  uint64_t seed = 0;
-  uint32_t choice = 0;
-};
 
 struct Sequence {
   uint64_t id = 0;
@@ -30,6 +24,8 @@ struct Sequence {
   int64_t prompt_tokens = 0;
   bool logprobs = false;
   bool prompt_logprobs = false;
+  int top_logprobs = 0;  // alternatives to report
+  int prompt_top_logprobs = 0;
   int64_t length = 0;                // tokens whose keys and values are in the cache
   std::vector<int32_t> block_table;  // token t lies in block_table[t / kBlockTokens]
   uint64_t block_hash = 0;           // over block_table, kept up with it
@@ -40,6 +36,10 @@ struct Sequence {
   // The newest token that this rank knows of, and the step that sampled it; 0 for none.
   int32_t last_token = 0;
   uint64_t last_token_step = 0;
+  // The tokens at positions below counted_tokens, if a penalty needs them. On ranks that do not
+  // sample, only those that a batch named.
+  std::optional<TokenCounts> counts;
+  int64_t counted_tokens = 0;
 };
 
 /// What one batch asks of the forward pass. Points into the table: valid until the next Apply.
@@ -60,6 +60,7 @@ struct Step {
   struct Score {
     int64_t row;
     int32_t target;
+    int alternatives;
   };
   /// Scores [first, first + count) belong to the tokens at first_position, ... of the sequence.
   struct ScoreRange {
@@ -97,10 +98,13 @@ class SequenceTable {
 
   /// Applies freed sequences, new sequences and chunks, in this order. InvalidArgument, naming
   /// step, sequence and numbers, for what makes no sense: a stale epoch, a gap in step ids or
-  /// positions, an unknown or repeated sequence, a token, block or parameter out of range, a block
-  /// that another sequence holds, a chunk without room in its blocks, "the token sampled last"
-  /// where none was. The table is then unusable: the epoch ends.
+  /// positions, an unknown or repeated sequence, a token, block or parameter out of range, a new
+  /// block that a sequence holds, a shared block that is not full, a chunk without room in its
+  /// blocks, "the token sampled last" where none was. The table is then unusable: the epoch ends.
   absl::StatusOr<Step> Apply(const v1::StepBatch& batch);
+
+  /// On ranks that sample: `tokens` are those of step.samples. Must come before the next Apply.
+  void CountSampled(const Step& step, std::span<const int32_t> tokens);
 
   /// nullptr when the sequence is not alive. Stays valid until the sequence is freed.
   Sequence* Find(uint64_t sequence_id);
@@ -109,20 +113,30 @@ class SequenceTable {
   uint64_t Digest() const;
 
  private:
+  struct Block {
+    int32_t holders = 0;
+    // All of its tokens have been computed, so that sequences may share it, held or not.
+    bool full = false;
+  };
+
   absl::Status Free(uint64_t sequence_id);
   absl::Status Add(const v1::NewSequence& sequence);
   absl::Status AddChunk(const v1::SequenceChunk& chunk, Step& step);
   absl::Status CheckChunk(const v1::SequenceChunk& chunk, const Sequence& sequence,
                           const Step& step) const;
+  absl::Status CheckBlock(int32_t block, const Sequence& sequence) const;
+  void Hold(int32_t block, Sequence& sequence);
+  void Advance(Sequence& sequence, int64_t rows);
   absl::Status TakeBlocks(const v1::SequenceChunk& chunk, Sequence& sequence);
-  absl::StatusOr<Sampling> CheckedSampling(const v1::NewSequence& sequence) const;
+  absl::Status TakeSharedBlocks(const v1::NewSequence& message, Sequence& sequence);
+  absl::Status CheckToken(int32_t token) const;
   static void AddScores(const v1::SequenceChunk& chunk, const Sequence& sequence, int64_t first_row,
                         Step& step);
 
   const SequenceLimits limits_;
   uint64_t last_step_id_ = 0;
   std::unordered_map<uint64_t, std::unique_ptr<Sequence>> sequences_;
-  std::vector<bool> block_taken_;
+  std::vector<Block> blocks_;
 };
 
 }  // namespace lockstep::worker

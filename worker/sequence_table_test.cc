@@ -174,7 +174,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "context of 64"},
         Refusal{"MissingSeed",
                 [](auto& b) { b.mutable_new_sequences(0)->mutable_sampling()->clear_seed(); },
-                "lacks a sampling parameter"},
+                "sampling parameter is lacking"},
         Refusal{
             "NegativeTemperature",
             [](auto& b) { b.mutable_new_sequences(0)->mutable_sampling()->set_temperature(-1); },
@@ -206,7 +206,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"NegativeToken", [](auto& b) { b.mutable_chunks(0)->set_token_ids(0, -1); },
                 "token -1"},
         Refusal{"NextTokenOutOfRange", [](auto& b) { b.mutable_chunks(0)->set_next_token_id(100); },
-                "next token 100"},
+                "token 100"},
         Refusal{"BlockOutOfRange", [](auto& b) { b.mutable_chunks(1)->set_new_block_ids(0, 8); },
                 "block 8 is not in"},
         Refusal{"BlockHeldAlready", [](auto& b) { b.mutable_chunks(1)->set_new_block_ids(0, 0); },

@@ -9,30 +9,22 @@
 #include <span>
 #include <vector>
 
-#include "kernels/tensor.h"
 #include "kernels/thread_pool.h"
+#include "worker/cutoff.h"
 #include "worker/noise.h"
 
 namespace lockstep::worker {
 
-/// A vocabulary id and its raw logit. id -1 fills up lists of shards that have fewer.
-struct Candidate {
-  float logit = -std::numeric_limits<float>::infinity();
-  int32_t id = -1;
-};
-
-/// More probable first; ties go to the lower id.
-inline bool Precedes(const Candidate& a, const Candidate& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-}
-
-/// What to find in a row.
+/// A row of the slice and what to find in it.
 struct ScanRequest {
+  std::span<const float> logits;   // of the ids first_id, first_id + 1, ...
   double inverse_temperature = 1;  // of warm_sum and the noise
   std::optional<Noise> noise;      // set: look for the noisy winner
+  Cutoff cutoff;                   // of the ids that take part in that
   bool raw_sum = false;
   bool warm_sum = false;
-  int32_t target = -1;  // set: report this id's logit
+  int32_t target = -1;     // set: report this id's logit
+  int64_t candidates = 0;  // how many of the most probable to list
 };
 
 /// What a shard says of a row. Trivially copyable: it travels between ranks as it is.
@@ -48,10 +40,10 @@ struct ShardSummary {
 /// The summary of two disjoint parts of the vocabulary; all ids of `a` lie below those of `b`.
 ShardSummary Merge(const ShardSummary& a, const ShardSummary& b, double inverse_temperature);
 
-/// logits: [rows, slice], of the ids first_id, first_id + 1, .... Returns one summary per row. Bits
-/// do not depend on the number of threads.
-std::vector<ShardSummary> Scan(kernels::ConstMatrix logits, int32_t first_id,
-                               std::span<const ScanRequest> requests, kernels::ThreadPool& pool);
+/// Returns one summary per request, without its candidates. Bits do not depend on the number of
+/// threads.
+std::vector<ShardSummary> Scan(std::span<const ScanRequest> requests, int32_t first_id,
+                               kernels::ThreadPool& pool);
 
 /// The `count` first candidates by Precedes, in order; filled up with id -1.
 std::vector<Candidate> TopCandidates(std::span<const float> logits, int32_t first_id,

@@ -20,6 +20,23 @@ std::vector<int64_t> ReadRows(const Step& step) {
   return rows;
 }
 
+LogitRow RowOf(const Step::Sample& sample) {
+  const Sequence& sequence = *sample.sequence;
+  return {.sampling = &sequence.sampling,
+          .position = sample.position,
+          .logprob = sequence.logprobs,
+          .alternatives = sequence.top_logprobs,
+          .counts = sequence.counts ? &*sequence.counts : nullptr,
+          .generated = std::max<int64_t>(0, sample.position - sequence.prompt_tokens)};
+}
+
+void SetAlternatives(std::span<const ScoredToken> tokens, v1::TokenAlternatives& message) {
+  for (const ScoredToken& token : tokens) {
+    message.add_token_ids(token.token);
+    message.add_logprobs(token.logprob);
+  }
+}
+
 }  // namespace
 
 StepRunner::StepRunner(const StepRunnerOptions& options, RankGroups& groups,
@@ -30,9 +47,7 @@ StepRunner::StepRunner(const StepRunnerOptions& options, RankGroups& groups,
       kv_(std::move(kv)),
       table_(options.limits),
       token_return_(options.shard, groups.tokens.get()),
-      sampler_(options.shard.vocab,
-               (options.spec.vocab_size + options.shard.tp_size - 1) / options.shard.tp_size,
-               *groups.tensor, pool) {}
+      sampler_(options.shard.vocab, options.spec.vocab_size, *groups.tensor, pool) {}
 
 absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(const StepRunnerOptions& options,
                                                                const ShardWeights& weights,
@@ -57,15 +72,17 @@ absl::StatusOr<v1::StepResult> StepRunner::Run(const v1::StepBatch& batch) {
   LOCKSTEP_RETURN_IF_ERROR(token_return_.Resolve(step, table_));
   std::vector<Choice> choices;
   if (step.rows() > 0) {
-    LOCKSTEP_RETURN_IF_ERROR(Forward(step));
+    const std::vector<int64_t> read = ReadRows(step);
+    LOCKSTEP_RETURN_IF_ERROR(Forward(step, read));
     if (options_.shard.has_head) {
-      LOCKSTEP_ASSIGN_OR_RETURN(choices, ChooseTokens(step));
+      LOCKSTEP_ASSIGN_OR_RETURN(choices, ChooseTokens(step, read));
     }
   }
   std::vector<int32_t> sampled;
   if (options_.shard.has_head) {
     for (size_t i = 0; i < step.samples.size(); ++i) sampled.push_back(choices[i].token);
   }
+  table_.CountSampled(step, sampled);
   LOCKSTEP_RETURN_IF_ERROR(token_return_.Deliver(step, sampled));
 
   v1::StepResult result;
@@ -76,7 +93,7 @@ absl::StatusOr<v1::StepResult> StepRunner::Run(const v1::StepBatch& batch) {
   return result;
 }
 
-absl::Status StepRunner::Forward(Step& step) {
+absl::Status StepRunner::Forward(const Step& step, std::span<const int64_t> read) {
   const model::RankShard& shard = options_.shard;
   const kernels::Matrix hidden = decoder_->hidden(step.rows());
   const std::span<float> values(hidden.data, hidden.rows * hidden.cols);
@@ -87,14 +104,14 @@ absl::Status StepRunner::Forward(Step& step) {
         groups_.activations->Receive(shard.pp_stage - 1, std::as_writable_bytes(values)));
   }
   if (shard.has_head) {
-    return decoder_->RunLayers(step.positions, step.sequences, ReadRows(step));
+    return decoder_->RunLayers(step.positions, step.sequences, read);
   }
   LOCKSTEP_RETURN_IF_ERROR(decoder_->RunLayers(step.positions, step.sequences));
   return groups_.activations->Send(shard.pp_stage + 1, std::as_bytes(values));
 }
 
-absl::StatusOr<std::vector<Choice>> StepRunner::ChooseTokens(const Step& step) {
-  const std::vector<int64_t> read = ReadRows(step);
+absl::StatusOr<std::vector<Choice>> StepRunner::ChooseTokens(const Step& step,
+                                                             std::span<const int64_t> read) {
   const auto index_of = [&](int64_t row) {
     return std::lower_bound(read.begin(), read.end(), row) - read.begin();
   };
@@ -102,11 +119,11 @@ absl::StatusOr<std::vector<Choice>> StepRunner::ChooseTokens(const Step& step) {
   std::vector<LogitRow> rows;
   for (const Step::Sample& sample : step.samples) {
     indices.push_back(index_of(sample.row));
-    rows.push_back({&sample.sequence->sampling, sample.position, sample.sequence->logprobs, -1});
+    rows.push_back(RowOf(sample));
   }
   for (const Step::Score& score : step.scores) {
     indices.push_back(index_of(score.row));
-    rows.push_back({.target = score.target});
+    rows.push_back({.target = score.target, .alternatives = score.alternatives});
   }
   std::vector<Choice> choices;
   for (size_t begin = 0; begin < rows.size(); begin += Decoder::kMaxLogitRows) {
@@ -128,6 +145,9 @@ void StepRunner::Report(const Step& step, std::span<const Choice> choices,
     sampled.set_sequence_id(step.samples[i].sequence->id);
     sampled.set_token_id(choices[i].token);
     if (step.samples[i].sequence->logprobs) sampled.set_logprob(choices[i].logprob);
+    if (step.samples[i].sequence->top_logprobs > 0) {
+      SetAlternatives(choices[i].alternatives, *sampled.mutable_top_logprobs());
+    }
   }
   std::span<const Choice> scores = choices.subspan(step.samples.size());
   for (const Step::ScoreRange& range : step.score_ranges) {
@@ -136,6 +156,9 @@ void StepRunner::Report(const Step& step, std::span<const Choice> choices,
     logprobs.set_first_position(static_cast<uint32_t>(range.first_position));
     for (const Choice& choice : scores.subspan(range.first, range.count)) {
       logprobs.add_logprobs(choice.logprob);
+      if (!choice.alternatives.empty()) {
+        SetAlternatives(choice.alternatives, *logprobs.add_top_logprobs());
+      }
     }
   }
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -54,8 +55,9 @@ class StepRunner {
   StepRunner(const StepRunnerOptions& options, RankGroups& groups, kernels::ThreadPool& pool,
              CheckpointFn checkpoint, KvPool kv);
 
-  absl::Status Forward(Step& step);
-  absl::StatusOr<std::vector<Choice>> ChooseTokens(const Step& step);
+  /// `read`: the rows that logits are wanted of, ascending.
+  absl::Status Forward(const Step& step, std::span<const int64_t> read);
+  absl::StatusOr<std::vector<Choice>> ChooseTokens(const Step& step, std::span<const int64_t> read);
   void Report(const Step& step, std::span<const Choice> choices, v1::StepResult& result) const;
 
   const StepRunnerOptions options_;
