@@ -59,6 +59,10 @@ constexpr Way kWays[] = {
     {"32 streams, no prefetch", &Read<32, Hint::kNone, 0>},
     {"4 streams, prefetch 512 bytes ahead", &Read<4, Hint::kNear, 512>},
     {"16 streams, prefetch 256 bytes ahead", &Read<16, Hint::kNear, 256>},
+    {"8 streams, prefetch 1536 bytes ahead", &Read<8, Hint::kNear, 1536>},
+    {"16 streams, prefetch 1 KiB ahead", &Read<16, Hint::kNear, 1024>},
+    {"16 streams, prefetch 1536 bytes ahead", &Read<16, Hint::kNear, 1536>},
+    {"16 streams, prefetch 2 KiB ahead", &Read<16, Hint::kNear, 2048>},
     {"4 streams, non-temporal prefetch 1 KiB ahead", &Read<4, Hint::kOnce, 1024>},
     {"4 streams, non-temporal prefetch 2 KiB ahead", &Read<4, Hint::kOnce, 2048>},
 };

@@ -16,10 +16,16 @@
 namespace lockstep::kernels {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 // Longer spinning starves a rank that shares the core; shorter misses the next region, which
 // usually follows within a microsecond or two.
 constexpr std::chrono::microseconds kSpin{5};
-constexpr int kYields = 64;
+// Waking a sleeper costs an interrupt between cores, which a virtual machine pays with an exit: in
+// a decode step of one rank with two threads that was an eighth of the time.
+constexpr std::chrono::milliseconds kYield{1};
+// A yield that takes longer gave the core to somebody who computes.
+constexpr std::chrono::microseconds kQuickYield{20};
 
 void CpuRelax() {
 #if defined(__x86_64__)
@@ -30,16 +36,18 @@ void CpuRelax() {
 // Blocks until `value` differs from `old`: spins, yields, then sleeps.
 void AwaitChange(const std::atomic<int>& value, int old) {
   auto changed = [&] { return value.load(std::memory_order_acquire) != old; };
-  auto until = std::chrono::steady_clock::now() + kSpin;
+  Clock::time_point until = Clock::now() + kSpin;
   do {
     for (int i = 0; i < 8; ++i) {
       if (changed()) return;
       CpuRelax();
     }
-  } while (std::chrono::steady_clock::now() < until);
-  for (int i = 0; i < kYields; ++i) {
-    if (changed()) return;
+  } while (Clock::now() < until);
+  Clock::time_point now = Clock::now();
+  for (Clock::time_point end = now + kYield, last = now; now < end && now - last < kQuickYield;) {
     sched_yield();
+    if (changed()) return;
+    last = std::exchange(now, Clock::now());
   }
   while (!changed()) value.wait(old, std::memory_order_acquire);
 }
@@ -136,6 +144,23 @@ void ThreadPool::ParallelFor(int64_t count, int64_t grain,
   auto bound = [&](int64_t range) { return std::min(count, grains * range / ranges * grain); };
   Run([&](int member) {
     if (member < ranges) body(bound(member), bound(member + 1));
+  });
+}
+
+void ThreadPool::ParallelForOnDemand(int64_t count, int64_t grain,
+                                     const std::function<void(int64_t, int64_t)>& body) {
+  if (count <= 0) return;
+  if (size() == 1 || count <= grain) return body(0, count);
+  std::atomic<int64_t> next{0};
+  Run([&](int) {
+    int64_t begin = next.load(std::memory_order_relaxed);
+    while (begin < count) {
+      int64_t share = (count - begin) / (2 * size()) / grain * grain;
+      int64_t end = std::min(count, begin + std::max(grain, share));
+      if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+      body(begin, end);
+      begin = next.load(std::memory_order_relaxed);
+    }
   });
 }
 

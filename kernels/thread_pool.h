@@ -12,8 +12,9 @@
 namespace lockstep::kernels {
 
 /// A fixed group of threads that run one fork-join region at a time. The thread that calls Run is
-/// member 0 and works too. Waiting members spin for a few microseconds, then yield, then sleep on a
-/// futex, so that an idle rank costs nothing and ranks that share cores do not starve each other.
+/// member 0 and works too. Waiting members spin for a few microseconds, then yield for a
+/// millisecond, then sleep on a futex, so that an idle rank costs nothing; one that finds others
+/// computing on its core sleeps sooner, so that ranks that share cores do not starve each other.
 /// Run may be called from one thread at a time.
 class ThreadPool {
  public:
@@ -35,6 +36,12 @@ class ThreadPool {
   /// body(begin, end) for each. Runs on the caller alone when there is only one range.
   void ParallelFor(int64_t count, int64_t grain,
                    const std::function<void(int64_t begin, int64_t end)>& body);
+
+  /// The same by demand: a member that is done takes more, in ranges that shrink towards the end
+  /// (guided self-scheduling, Polychronopoulos and Kuck 1987), so that all end together although
+  /// one has less memory bandwidth or is interrupted. For long bodies.
+  void ParallelForOnDemand(int64_t count, int64_t grain,
+                           const std::function<void(int64_t begin, int64_t end)>& body);
 
  private:
   class Impl;

@@ -52,6 +52,34 @@ TEST(ThreadPoolTest, SharesDifferByOneGrainAtMost) {
   EXPECT_LE(largest, 26);
 }
 
+TEST(ThreadPoolTest, RangesOnDemandCoverTheCountOnceInWholeGrains) {
+  for (int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    for (int64_t count : {0, 1, 2, 7, 64, 100, 1000}) {
+      for (int64_t grain : {1, 3, 16, 200}) {
+        std::vector<std::atomic<int>> seen(count);
+        pool.ParallelForOnDemand(count, grain, [&](int64_t begin, int64_t end) {
+          EXPECT_EQ(begin % grain, 0);
+          EXPECT_TRUE(end % grain == 0 || end == count);
+          for (int64_t i = begin; i < end; ++i) ++seen[i];
+        });
+        for (auto& times : seen) EXPECT_EQ(times.load(), 1);
+      }
+    }
+  }
+}
+
+TEST(ThreadPoolTest, OnDemandAHeldUpMemberLeavesItsWorkToTheOthers) {
+  ThreadPool pool(2);
+  std::atomic<int64_t> done{0};
+  pool.ParallelForOnDemand(64, 1, [&](int64_t begin, int64_t end) {
+    // Whoever has the first range waits until all the others are done.
+    while (begin == 0 && done < 64 - end) sched_yield();
+    done += end - begin;
+  });
+  EXPECT_EQ(done, 64);
+}
+
 TEST(ThreadPoolTest, PinnedMembersRunOnTheirCpu) {
   cpu_set_t allowed;
   ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);

@@ -59,11 +59,12 @@ class OwnMatrix : public PackedMatrix {
   void ProductOfChunk(ConstMatrix x, Matrix y, ThreadPool& pool) const {
     ProductPlan plan = PlanProduct(x.rows, in_features());
     ProductJob job = {panels_, PackX(x, plan, pool), plan, y};
-    pool.ParallelFor(plan.units(panels_.count()), 1, [&](int64_t begin, int64_t end) {
-      thread_local Scratch scratch;
-      int64_t bytes = ProductScratchFloats(plan) * static_cast<int64_t>(sizeof(float));
-      MultiplyUnits(job, begin, end, scratch.Get(bytes));
-    });
+    pool.ParallelForOnDemand(
+        plan.units(panels_.count()), plan.unit_grain(), [&](int64_t begin, int64_t end) {
+          thread_local Scratch scratch;
+          int64_t bytes = ProductScratchFloats(plan) * static_cast<int64_t>(sizeof(float));
+          MultiplyUnits(job, begin, end, scratch.Get(bytes));
+        });
   }
 
   // x as the plan wants it: itself when it is one row, else a copy in the caller's scratch.

@@ -38,6 +38,10 @@ namespace HWY_NAMESPACE {
 template <typename W>
 constexpr int kInterleaveOf = sizeof(W) == 2 ? static_cast<int>(kStreams) : 1;
 
+// Panels of one stream are read well enough as they are.
+template <typename W, Prefetch kWanted>
+constexpr Prefetch kPrefetchOf = kInterleaveOf<W> > 1 ? kWanted : Prefetch::kNone;
+
 template <typename W>
 HWY_INLINE const W* PanelAs(const Panels& weights, int64_t p) {
   return reinterpret_cast<const W*>(weights.panel(p));
@@ -48,8 +52,8 @@ template <typename W>
 HWY_INLINE void RunPacked(int64_t rows, const TileCall<W>& call) {
   if (call.depth != kChunk) {
     RunTile<1, 0, 1, W>(rows, call);
-  } else if (sizeof(W) == 2 && call.upcoming != nullptr) {
-    RunTile<1, 0, kInterleaveOf<W>, W, sizeof(W) == 2>(rows, call);
+  } else if (call.upcoming != nullptr) {
+    RunTile<1, 0, kInterleaveOf<W>, W, kPrefetchOf<W, Prefetch::kUpcoming>>(rows, call);
   } else {
     RunTile<1, 0, kInterleaveOf<W>, W>(rows, call);
   }
@@ -81,7 +85,10 @@ HWY_INLINE void RunStreams(const ProductJob& job, int64_t p) {
                       .y_stride = job.y.stride};
   int64_t k = 0;
   for (; k + kChunk <= weights.in_features; k += kChunk) {
-    RunTile<R, P, 0, kInterleaveOf<W>, W>(call);
+    call.upcoming = k + 2 * kChunk <= weights.in_features
+                        ? call.panels + kChunk * kPanelWidth
+                        : PanelAs<W>(weights, p) + P * call.panel_stride;
+    RunTile<R, P, 0, kInterleaveOf<W>, W, kPrefetchOf<W, Prefetch::kAhead>>(call);
     call.x += kChunk * R;
     call.panels += kChunk * kPanelWidth;
     call.start = call.y;

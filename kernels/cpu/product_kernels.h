@@ -48,6 +48,9 @@ struct ProductPlan {
   int64_t units(int64_t panels) const {
     return (panels + unit_panels - 1) / unit_panels * tiles.tiles;
   }
+  /// Units that are best done together: panels that are streamed side by side, or all row tiles of
+  /// a panel, for which it is expanded once.
+  int64_t unit_grain() const { return tiles.tiles == 1 ? 4 : tiles.tiles; }
   /// Input features of the block that begins at k.
   int64_t depth(int64_t k) const { return std::min(x_depth, in_features - k); }
   /// Where tile `tile` of the block that begins at k stands in the packed x.

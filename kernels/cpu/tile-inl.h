@@ -33,6 +33,13 @@ constexpr int kTileRows = kLanes == 16  ? (P == 1 ? 12 : 6)
                           : kLanes == 8 ? 3
                                         : 1;
 
+// What a tile asks for in passing: nothing; TileCall::upcoming, line by line; or its own lines some
+// way ahead, and towards the end the first ones of `upcoming`, for which there is no time else: the
+// processor's own prefetchers begin anew at every page of a stream.
+enum class Prefetch { kNone, kUpcoming, kAhead };
+// 1.5 KiB of bf16 per stream: 1.09 times the bandwidth of none, on an Ice Lake Xeon.
+constexpr int64_t kAheadLines = 24;
+
 // How x[r, k] and the lines of a panel are found. x stands at x[k * R + r] when kXStride is 0, else
 // at x[r * kXStride + k]. Panels lie panel_stride elements apart; line k follows line k - 1 when
 // kInterleave is 1, else lines are in kInterleave streams of kStreamLines lines, as in Panels.
@@ -46,7 +53,7 @@ struct TileCall {
   int64_t start_stride;
   float* y;
   int64_t y_stride;
-  // With kPrefetch, asked for in passing: the same number of lines in the same order.
+  // What is multiplied next, in the same order; null if a tile that asks for nothing is called.
   const W* upcoming;
 };
 
@@ -69,7 +76,8 @@ HWY_INLINE void LoadLine(const uint16_t* HWY_RESTRICT from, VF (&to)[kPanelVecto
 
 // y[r, p * 32 ..] = start + sum over ascending k of x[r, k] * line k of panel p, for R rows and P
 // panels: for each element one chain of fused multiply-adds.
-template <int R, int P, int kXStride, int kInterleave, typename W, bool kPrefetch = false>
+template <int R, int P, int kXStride, int kInterleave, typename W,
+          Prefetch kPrefetch = Prefetch::kNone>
 HWY_INLINE void Tile(const TileCall<W>& call) {
   const F32 d;
   VF sum[R][P][kPanelVectors];
@@ -88,12 +96,18 @@ HWY_INLINE void Tile(const TileCall<W>& call) {
   const int64_t panel_stride = call.panel_stride;
   const int64_t steps = call.depth / kInterleave;
   for (int64_t i = 0; i < steps; ++i) {
+    [[maybe_unused]] const W* ahead = i + kAheadLines < steps
+                                          ? panels + (i + kAheadLines) * kPanelWidth
+                                          : call.upcoming + (i + kAheadLines - steps) * kPanelWidth;
 #pragma GCC unroll 4
     for (int s = 0; s < kInterleave; ++s) {
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
-        if constexpr (kPrefetch) {
+        if constexpr (kPrefetch == Prefetch::kUpcoming) {
           __builtin_prefetch(call.upcoming + s * kStreamStride + i * kPanelWidth, 0, 2);
+        }
+        if constexpr (kPrefetch == Prefetch::kAhead) {
+          __builtin_prefetch(ahead + p * panel_stride + s * kStreamStride, 0, 3);
         }
         VF w[kPanelVectors];
         LoadLine(panels + p * panel_stride + s * kStreamStride + i * kPanelWidth, w);
@@ -119,12 +133,13 @@ HWY_INLINE void Tile(const TileCall<W>& call) {
   }
 }
 
-template <int R, int P, int kXStride, int kInterleave, typename W, bool kPrefetch = false>
+template <int R, int P, int kXStride, int kInterleave, typename W,
+          Prefetch kPrefetch = Prefetch::kNone>
 HWY_NOINLINE void RunTile(const TileCall<W>& call) {
   Tile<R, P, kXStride, kInterleave, W, kPrefetch>(call);
 }
 
-template <int P, int kXStride, int kInterleave, bool kPrefetch, typename W, int... kRowsMinus1>
+template <int P, int kXStride, int kInterleave, Prefetch kPrefetch, typename W, int... kRowsMinus1>
 HWY_INLINE void RunTileOfRows(int64_t rows, const TileCall<W>& call,
                               std::integer_sequence<int, kRowsMinus1...>) {
   using Function = void (*)(const TileCall<W>&);
@@ -134,7 +149,7 @@ HWY_INLINE void RunTileOfRows(int64_t rows, const TileCall<W>& call,
 }
 
 // 1 .. kTileRows<P> rows, P panels.
-template <int P, int kXStride, int kInterleave, typename W, bool kPrefetch = false>
+template <int P, int kXStride, int kInterleave, typename W, Prefetch kPrefetch = Prefetch::kNone>
 HWY_INLINE void RunTile(int64_t rows, const TileCall<W>& call) {
   RunTileOfRows<P, kXStride, kInterleave, kPrefetch>(
       rows, call, std::make_integer_sequence<int, kTileRows<P>>());
