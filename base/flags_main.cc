@@ -27,6 +27,7 @@ struct FlagAlias {
 constexpr FlagAlias kAliases[] = {
     {"tensor_parallel_size", "tp"},
     {"pipeline_parallel_size", "pp"},
+    {"data_parallel_size", "replicas"},
 };
 
 bool IsFlag(std::string_view arg) { return arg.size() > 1 && arg[0] == '-' && arg != "--"; }

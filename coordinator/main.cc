@@ -28,6 +28,10 @@ ABSL_FLAG(bool, insecure, false,
 ABSL_FLAG(int, tp, 1,
           "ranks that split every weight matrix, inside a node (also --tensor-parallel-size)");
 ABSL_FLAG(int, pp, 1, "stages that split the layers (also --pipeline-parallel-size)");
+ABSL_FLAG(
+    int, replicas, 1,
+    "groups of tp x pp ranks, each with all of the model, that requests are spread over (also "
+    "--data-parallel-size)");
 ABSL_FLAG(bool, allow_cross_node_tp, false, "let a TP group stretch over nodes");
 ABSL_FLAG(std::string, dtype, "bf16", "arithmetic and key-value cache: bf16 or fp32");
 ABSL_FLAG(std::string, load_format, "safetensors",
@@ -40,11 +44,16 @@ ABSL_FLAG(int64_t, max_model_len, 0,
 ABSL_FLAG(int64_t, max_num_seqs, 32, "most requests that run at once");
 ABSL_FLAG(int64_t, max_num_batched_tokens, 2048, "most tokens in one step");
 ABSL_FLAG(int64_t, max_queue, 1024, "most requests that wait at once; more are refused");
+ABSL_FLAG(bool, enable_prefix_caching, true,
+          "keep the key-value blocks of prompts for requests that begin alike; "
+          "--noenable-prefix-caching computes every prompt anew");
 ABSL_FLAG(double, memory_fraction, 0.9,
           "share of a worker's memory that weights, activations and key-value cache may take");
 
 namespace lockstep::coordinator {
 namespace {
+
+constexpr int kMostReplicas = 1024;
 
 ModelFlags ModelFlagsAsGiven() {
   return {
@@ -94,7 +103,13 @@ absl::Status Run(const std::vector<std::string>& arguments, const sigset_t& stop
   }
   LOCKSTEP_ASSIGN_OR_RETURN(ListenAddress address, AllowedAddress());
   LOCKSTEP_ASSIGN_OR_RETURN(ModelSetUp model, SetUpModel(ModelFlagsAsGiven()));
-  const EngineOptions engine{.max_queue = absl::GetFlag(FLAGS_max_queue)};
+  model.cluster.replicas = absl::GetFlag(FLAGS_replicas);
+  if (model.cluster.replicas < 1 || model.cluster.replicas > kMostReplicas) {
+    return absl::InvalidArgumentError(absl::StrCat("--replicas is ", model.cluster.replicas,
+                                                   ", but must be 1 to ", kMostReplicas));
+  }
+  const EngineOptions engine{.max_queue = absl::GetFlag(FLAGS_max_queue),
+                             .enable_prefix_caching = absl::GetFlag(FLAGS_enable_prefix_caching)};
   if (engine.max_queue < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("--max-queue is ", engine.max_queue, ", but must be at least 1"));

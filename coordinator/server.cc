@@ -7,13 +7,14 @@
 
 #include <chrono>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "coordinator/cluster/admin_service.h"
 #include "coordinator/cluster/cluster.h"
 #include "coordinator/cluster/cluster_service.h"
-#include "coordinator/engine/group_engine.h"
+#include "coordinator/engine/replicated_engine.h"
 #include "coordinator/serve/inference_service.h"
 #include "coordinator/serve/serving_context.h"
 
@@ -57,8 +58,8 @@ class GrpcServer final : public Server {
   GrpcServer(ModelSetUp model, const EngineOptions& engine, ListenAddress address)
       : address_(std::move(address)),
         tokenizer_(std::move(model.tokenizer)),
-        engine_(engine),
-        cluster_(std::move(model.cluster), &engine_,
+        engine_(model.cluster.replicas, engine),
+        cluster_(std::move(model.cluster), Observers(),
                  [this](bool serving) { health_.SetServing(serving); }),
         served_(std::move(model.served)),
         chat_template_(std::move(model.chat_template)),
@@ -109,11 +110,16 @@ class GrpcServer final : public Server {
   }
 
  private:
-  EngineUsage Usage() const {
-    EngineStats stats = engine_.Stats();
-    return {.running_requests = stats.running_requests,
-            .waiting_requests = stats.waiting_requests,
-            .kv_blocks_used = stats.kv_blocks_used};
+  std::vector<GroupObserver*> Observers() {
+    std::vector<GroupObserver*> observers;
+    for (int i = 0; i < engine_.size(); ++i) observers.push_back(&engine_.replica(i));
+    return observers;
+  }
+
+  std::vector<EngineStats> Usage() const {
+    std::vector<EngineStats> usage;
+    for (int i = 0; i < engine_.size(); ++i) usage.push_back(engine_.replica(i).Stats());
+    return usage;
   }
 
   ServingContext Serving() {
@@ -126,7 +132,7 @@ class GrpcServer final : public Server {
   ListenAddress address_;
   HealthReporter health_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
-  GroupEngine engine_;
+  ReplicatedEngine engine_;
   Cluster cluster_;
   const ServedModel served_;
   const std::unique_ptr<text::ChatTemplate> chat_template_;

@@ -4,26 +4,23 @@
 
 #include <grpcpp/support/server_callback.h>
 
-#include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "coordinator/cluster/cluster.h"
+#include "coordinator/engine/engine.h"
 #include "proto/lockstep/v1/admin.grpc.pb.h"
 
 namespace lockstep::coordinator {
 
-/// What the engine adds to the topology.
-struct EngineUsage {
-  int64_t running_requests = 0;
-  int64_t waiting_requests = 0;
-  int64_t kv_blocks_used = 0;
-};
-
 /// Thread-safe.
 class AdminService final : public v1::AdminService::CallbackService {
  public:
+  /// What the engines say of themselves, by replica.
+  using UsageSource = std::function<std::vector<EngineStats>()>;
+
   /// `cluster` must outlive this; `usage` is called for every request, without locks.
-  AdminService(const Cluster* cluster, std::function<EngineUsage()> usage);
+  AdminService(const Cluster* cluster, UsageSource usage);
 
   grpc::ServerUnaryReactor* GetTopology(grpc::CallbackServerContext* context,
                                         const v1::GetTopologyRequest* request,
@@ -31,7 +28,7 @@ class AdminService final : public v1::AdminService::CallbackService {
 
  private:
   const Cluster* const cluster_;
-  const std::function<EngineUsage()> usage_;
+  const UsageSource usage_;
 };
 
 }  // namespace lockstep::coordinator

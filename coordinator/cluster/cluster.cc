@@ -23,11 +23,12 @@ Overload(Cases...) -> Overload<Cases...>;
 
 }  // namespace
 
-Cluster::Cluster(ClusterConfig config, GroupObserver* observer,
+Cluster::Cluster(ClusterConfig config, std::vector<GroupObserver*> observers,
                  std::function<void(bool serving)> on_serving)
-    : observer_(observer),
+    : observers_(std::move(observers)),
       on_serving_(std::move(on_serving)),
       formation_(std::move(config)),
+      groups_(observers_.size()),
       timer_([this] { WatchTime(); }) {}
 
 Cluster::~Cluster() {
@@ -101,13 +102,16 @@ absl::StatusOr<std::shared_ptr<StreamedRankGroup>> Cluster::OpenStream(
     const v1::ExecuteHello& hello, std::shared_ptr<BatchLink> link) {
   absl::MutexLock lock(&mutex_);
   LOCKSTEP_ASSIGN_OR_RETURN(Commands commands, formation_.StreamOpened(hello, absl::Now()));
-  if (group_ == nullptr) {
-    group_ = std::make_shared<StreamedRankGroup>(
-        formation_.epoch()->limits(), formation_.config().plan.request.tp_size, observer_,
+  const int replica = *formation_.ReplicaOf(hello.epoch());
+  std::shared_ptr<StreamedRankGroup> group = groups_[replica];
+  if (group == nullptr) {
+    group = std::make_shared<StreamedRankGroup>(
+        formation_.replica(replica).epoch()->limits(), formation_.config().plan.request.tp_size,
+        observers_[replica],
         [this](uint64_t epoch, const absl::Status& reason) { StepsFailed(epoch, reason); });
+    groups_[replica] = group;
   }
-  group_->AddStream(hello.rank(), std::move(link));
-  std::shared_ptr<StreamedRankGroup> group = group_;
+  group->AddStream(hello.rank(), std::move(link));
   Execute(commands);
   return group;
 }
@@ -130,9 +134,11 @@ void Cluster::Shutdown(const std::string& reason) {
 
 v1::GetTopologyResponse Cluster::Topology() const {
   absl::MutexLock lock(&mutex_);
-  return MakeTopology(formation_,
-                      group_ == nullptr ? std::vector<RankStepTimes>() : group_->StepTimes(),
-                      absl::Now());
+  std::vector<std::vector<RankStepTimes>> times;
+  for (const std::shared_ptr<StreamedRankGroup>& group : groups_) {
+    times.push_back(group == nullptr ? std::vector<RankStepTimes>() : group->Times());
+  }
+  return MakeTopology(formation_, times, absl::Now());
 }
 
 void Cluster::Execute(const Commands& commands) {
@@ -145,10 +151,7 @@ void Cluster::Execute(const Commands& commands) {
                    },
                    [&](const EpochServing& serving) {
                      mutex_.AssertHeld();
-                     LOG(INFO) << "epoch " << serving.limits.epoch << " serves with "
-                               << serving.limits.kv_blocks << " KV blocks";
-                     group_->Announce();
-                     if (on_serving_) on_serving_(true);
+                     Serve(serving);
                    },
                    [&](const EpochEnded& ended) {
                      mutex_.AssertHeld();
@@ -160,13 +163,21 @@ void Cluster::Execute(const Commands& commands) {
   changed_.SignalAll();
 }
 
+void Cluster::Serve(const EpochServing& serving) {
+  LOG(INFO) << "epoch " << serving.limits.epoch << " of replica " << serving.replica
+            << " serves with " << serving.limits.kv_blocks << " KV blocks";
+  groups_[serving.replica]->Announce();
+  if (++serving_ == 1 && on_serving_) on_serving_(true);
+}
+
 void Cluster::End(const EpochEnded& ended) {
-  LOG(WARNING) << "epoch " << ended.epoch << " has ended: " << ended.reason;
-  if (group_ != nullptr) group_->Close(ended.reason);
-  group_.reset();
+  LOG(WARNING) << "epoch " << ended.epoch << " of replica " << ended.replica
+               << " has ended: " << ended.reason;
+  const std::shared_ptr<StreamedRankGroup> group = std::move(groups_[ended.replica]);
+  if (group != nullptr) group->Close(ended.reason);
   if (!ended.served) return;
-  observer_->OnGroupLost(ended.epoch, ended.reason);
-  if (on_serving_) on_serving_(false);
+  observers_[ended.replica]->OnGroupLost(ended.epoch, ended.reason);
+  if (--serving_ == 0 && on_serving_) on_serving_(false);
 }
 
 void Cluster::WatchTime() {

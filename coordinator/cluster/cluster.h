@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -23,14 +24,16 @@
 
 namespace lockstep::coordinator {
 
-/// Thread-safe. One thread of its own, asleep but for formation's deadlines. The observer is called
+/// Thread-safe. One thread of its own, asleep but for formation's deadlines. An observer is called
 /// from the streams' threads, under the cluster's mutex (but for OnStepDone), so it must not call
-/// back into the cluster other than by RankGroup::Submit.
+/// back into the cluster other than by RankGroup::Submit. Replicas share nothing but the mutex,
+/// which no step takes.
 class Cluster {
  public:
-  /// `observer` must outlive the cluster. `on_serving`, if any, hears true when an epoch begins to
-  /// serve and false when it ends; under the same rule.
-  Cluster(ClusterConfig config, GroupObserver* observer,
+  /// `observers`, one for each of config.replicas, must outlive the cluster. `on_serving`, if any,
+  /// hears true when the first replica begins to serve and false when the last one ends; under the
+  /// same rule.
+  Cluster(ClusterConfig config, std::vector<GroupObserver*> observers,
           std::function<void(bool serving)> on_serving = {});
   /// The streams must have ended, that is, the gRPC server must be gone.
   ~Cluster();
@@ -61,11 +64,12 @@ class Cluster {
 
  private:
   void Execute(const Commands& commands) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Serve(const EpochServing& serving) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void End(const EpochEnded& ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StepsFailed(uint64_t epoch, const absl::Status& reason) ABSL_LOCKS_EXCLUDED(mutex_);
   void WatchTime() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  GroupObserver* const observer_;
+  const std::vector<GroupObserver*> observers_;  // by replica
   const std::function<void(bool serving)> on_serving_;
 
   mutable absl::Mutex mutex_;
@@ -73,8 +77,9 @@ class Cluster {
   Formation formation_ ABSL_GUARDED_BY(mutex_);
   std::map<MemberId, std::shared_ptr<ControlLink>> links_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_member_ ABSL_GUARDED_BY(mutex_) = 1;
-  // Of the epoch that stands, from its first Execute stream on.
-  std::shared_ptr<StreamedRankGroup> group_ ABSL_GUARDED_BY(mutex_);
+  // By replica: of the epoch that stands, from its first Execute stream on; else null.
+  std::vector<std::shared_ptr<StreamedRankGroup>> groups_ ABSL_GUARDED_BY(mutex_);
+  int serving_ ABSL_GUARDED_BY(mutex_) = 0;
   bool shut_down_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
 

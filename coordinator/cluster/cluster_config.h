@@ -28,6 +28,8 @@ struct ClusterConfig {
   /// Made by MakeParallelPlan, hence legal; sizes, memory fraction, batch and context are taken
   /// from here.
   model::ParallelPlan plan;
+  /// Groups of ranks, each of them the whole plan.
+  int replicas = 1;
   v1::ModelAssignment model;
   /// For people: the name that requests use, and "LlamaForCausalLM".
   std::string model_name;

@@ -1,289 +1,169 @@
-// The transitions; the drawing is in formation.h.
+// Events find their replica by the epoch that they name; members are everybody's.
 #include "coordinator/cluster/formation.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/version.h"
-#include "coordinator/cluster/kv_capacity.h"
-#include "coordinator/cluster/placement.h"
 
 namespace lockstep::coordinator {
 namespace {
 
-/// Whether trying again with the same workers can help; the list is EpochFailed's in cluster.proto.
-bool IsPermanent(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kDataLoss:
-    case absl::StatusCode::kUnimplemented:
-    case absl::StatusCode::kFailedPrecondition:
-      return true;
+/// Smaller is better.
+int OrderOf(v1::ClusterState state) {
+  switch (state) {
+    case v1::CLUSTER_STATE_SERVING:
+      return 0;
+    case v1::CLUSTER_STATE_FORMING:
+      return 1;
+    case v1::CLUSTER_STATE_WAITING:
+      return 2;
     default:
-      return false;
+      return 3;
   }
+}
+
+void Append(Commands from, Commands& to) {
+  std::move(from.begin(), from.end(), std::back_inserter(to));
 }
 
 }  // namespace
 
 Formation::Formation(ClusterConfig config) : config_(std::move(config)) {
-  TryToForm(absl::InfinitePast());
+  for (int replica = 0; replica < config_.replicas; ++replica) {
+    replicas_.push_back(std::make_unique<ReplicaFormation>(config_, replica, &membership_));
+  }
 }
 
 Commands Formation::WorkerRegistered(MemberId id, WorkerInfo worker, absl::Time now) {
   membership_.Add(id, std::move(worker), now);
   v1::JoinResponse welcome;
   welcome.mutable_welcome()->set_coordinator_version(kVersion);
-  Send(id, std::move(welcome));
-  Reconsider(now);
-  return Take();
+  Commands commands;
+  commands.push_back(SendToWorker{id, std::move(welcome)});
+  Append(Collect([&](ReplicaFormation& replica) { return replica.WorkersChanged(now); }), commands);
+  return commands;
 }
 
 Commands Formation::WorkerLeft(MemberId id, const absl::Status& reason, absl::Time now) {
   if (!membership_.Remove(id)) return {};
-  if (RankState* rank = epoch_ ? epoch_->RankOf(id) : nullptr) {
-    // Whatever code the stream ended with, losing a worker is no verdict on the plan.
-    EndEpoch(
-        absl::UnavailableError(absl::StrCat(DescribeRank(*rank), " has left: ", reason.message())),
-        now);
-  }
-  Reconsider(now);
-  return Take();
+  Commands commands =
+      Collect([&](ReplicaFormation& replica) { return replica.RankLeft(id, reason, now); });
+  Append(Collect([&](ReplicaFormation& replica) { return replica.WorkersChanged(now); }), commands);
+  return commands;
 }
 
 Commands Formation::AddressesTold(MemberId id, const v1::CollectiveAddresses& addresses,
                                   absl::Time now) {
-  RankState* rank = CurrentRank(id, addresses.epoch());
-  if (rank == nullptr || phase_ != Phase::kConnecting) return {};
-  if (absl::Status status = epoch_->TakeAddresses(*rank, addresses); !status.ok()) {
-    EndEpoch(status, now);
-  } else if (epoch_->HasAllAddresses()) {
-    phase_ = Phase::kLoading;
-    moved_at_ = now;
-    for (size_t i = 0; i < epoch_->ranks().size(); ++i) {
-      v1::JoinResponse message;
-      *message.mutable_peers() = epoch_->PeersOf(i);
-      Send(epoch_->ranks()[i].member, std::move(message));
-    }
-  }
-  return Take();
+  ReplicaFormation* replica = Find(addresses.epoch());
+  return replica == nullptr ? Commands() : replica->AddressesTold(id, addresses, now);
 }
 
 void Formation::LoadProgressed(MemberId id, const v1::LoadProgress& progress, absl::Time now) {
-  RankState* rank = CurrentRank(id, progress.epoch());
-  if (rank == nullptr) return;
-  if (progress.loaded_bytes() > rank->loaded_bytes) moved_at_ = std::max(moved_at_, now);
-  rank->loaded_bytes = progress.loaded_bytes();
-  rank->total_bytes = progress.total_bytes();
+  if (ReplicaFormation* replica = Find(progress.epoch()))
+    replica->LoadProgressed(id, progress, now);
 }
 
 void Formation::HeartbeatCame(MemberId id, const v1::Progress& progress, absl::Time now) {
   membership_.Heartbeat(id, progress, now);
-  // Only loading may take long; who connects or idles for ever is stuck, whatever its pulse.
-  if (CurrentRank(id, progress.epoch()) != nullptr && progress.phase() == v1::PHASE_LOADING) {
-    moved_at_ = std::max(moved_at_, now - absl::Microseconds(progress.age_us()));
-  }
+  if (ReplicaFormation* replica = Find(progress.epoch())) replica->HeartbeatCame(id, progress, now);
 }
 
 Commands Formation::RankReady(MemberId id, const v1::Ready& ready, absl::Time now) {
-  RankState* rank = CurrentRank(id, ready.epoch());
-  if (rank == nullptr || phase_ != Phase::kLoading) return {};
-  rank->ready = ready;
-  moved_at_ = now;
-  ServeIfAllDone();
-  return Take();
+  ReplicaFormation* replica = Find(ready.epoch());
+  return replica == nullptr ? Commands() : replica->RankReady(id, ready, now);
 }
 
 Commands Formation::RankFailed(MemberId id, const v1::EpochFailed& failure, absl::Time now) {
-  RankState* rank = CurrentRank(id, failure.epoch());
-  if (rank == nullptr) return {};
-  absl::StatusCode code = static_cast<absl::StatusCode>(failure.code());
-  if (code == absl::StatusCode::kOk) code = absl::StatusCode::kUnknown;
-  EndEpoch(absl::Status(code, absl::StrCat(DescribeRank(*rank), ": ", failure.message())), now);
-  return Take();
+  ReplicaFormation* replica = Find(failure.epoch());
+  return replica == nullptr ? Commands() : replica->RankFailed(id, failure, now);
 }
 
 absl::StatusOr<Commands> Formation::StreamOpened(const v1::ExecuteHello& hello, absl::Time now) {
-  // A rank's Ready travels on another stream and may come after this.
-  if (!epoch_ || hello.epoch() != epoch_->number() || phase_ != Phase::kLoading) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("epoch ", hello.epoch(), " takes no Execute streams; ",
-                     epoch_ ? epoch_->Describe() : "no epoch stands"));
+  ReplicaFormation* replica = Find(hello.epoch());
+  if (replica != nullptr) return replica->StreamOpened(hello, now);
+  std::string standing;
+  for (const auto& other : replicas_) {
+    if (other->epoch() == nullptr) continue;
+    absl::StrAppend(&standing, standing.empty() ? "" : ", ", other->epoch()->Describe());
   }
-  if (hello.rank() >= epoch_->ranks().size() || epoch_->ranks()[hello.rank()].stream_open) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "epoch ", hello.epoch(), " has ", epoch_->ranks().size(),
-        " ranks with one Execute stream each; rank ", hello.rank(), " is none or has one"));
-  }
-  epoch_->ranks()[hello.rank()].stream_open = true;
-  moved_at_ = now;
-  ServeIfAllDone();
-  return Take();
+  return absl::FailedPreconditionError(
+      absl::StrCat("epoch ", hello.epoch(), " takes no Execute streams; ",
+                   standing.empty() ? "no epoch stands" : standing));
 }
 
 Commands Formation::StreamClosed(uint64_t epoch, uint32_t rank, const absl::Status& reason,
                                  absl::Time now) {
-  if (!epoch_ || epoch != epoch_->number()) return {};
-  EndEpoch(absl::UnavailableError(absl::StrCat(DescribeRank(epoch_->ranks()[rank]),
-                                               " closed its Execute stream: ", reason.message())),
-           now);
-  return Take();
+  ReplicaFormation* replica = Find(epoch);
+  return replica == nullptr ? Commands() : replica->StreamClosed(rank, reason, now);
 }
 
 Commands Formation::StepsFailed(uint64_t epoch, const absl::Status& reason, absl::Time now) {
-  if (!epoch_ || epoch != epoch_->number()) return {};
-  EndEpoch(reason, now);
-  return Take();
+  ReplicaFormation* replica = Find(epoch);
+  return replica == nullptr ? Commands() : replica->StepsFailed(reason, now);
 }
 
 Commands Formation::Shutdown(const std::string& reason) {
-  if (epoch_) EndEpoch(absl::UnavailableError(reason), absl::InfinitePast());
-  phase_ = Phase::kShutDown;
-  detail_ = reason;
+  Commands commands = Collect([&](ReplicaFormation& replica) { return replica.Shutdown(reason); });
   for (MemberId id : membership_.Ids()) {
     v1::JoinResponse message;
     message.mutable_shutdown()->set_reason(reason);
-    Send(id, std::move(message));
+    commands.push_back(SendToWorker{id, std::move(message)});
   }
-  return Take();
+  return commands;
 }
 
 std::optional<absl::Time> Formation::NextDeadline() const {
-  switch (phase_) {
-    case Phase::kPausing:
-      return retry_at_;
-    case Phase::kConnecting:
-      return moved_at_ + config_.policy.address_deadline;
-    case Phase::kLoading:
-      return moved_at_ + config_.policy.progress_deadline;
-    default:
-      return std::nullopt;
+  std::optional<absl::Time> next;
+  for (const auto& replica : replicas_) {
+    const std::optional<absl::Time> deadline = replica->NextDeadline();
+    if (deadline && (!next || *deadline < *next)) next = deadline;
   }
+  return next;
 }
 
 Commands Formation::TimePassed(absl::Time now) {
-  std::optional<absl::Time> deadline = NextDeadline();
-  if (!deadline || now < *deadline) return {};
-  if (phase_ == Phase::kPausing) {
-    phase_ = Phase::kWaiting;
-    TryToForm(now);
-    return Take();
-  }
-  EndEpoch(absl::DeadlineExceededError(
-               absl::StrCat("no progress for ", absl::FormatDuration(now - moved_at_), " in ",
-                            epoch_->Describe(), "; waited for ", epoch_->Laggards())),
-           now);
-  return Take();
+  return Collect([&](ReplicaFormation& replica) { return replica.TimePassed(now); });
 }
 
 v1::ClusterState Formation::state() const {
-  switch (phase_) {
-    case Phase::kConnecting:
-    case Phase::kLoading:
-      return v1::CLUSTER_STATE_FORMING;
-    case Phase::kServing:
-      return v1::CLUSTER_STATE_SERVING;
-    case Phase::kFailed:
-      return v1::CLUSTER_STATE_FAILED;
-    default:
-      return v1::CLUSTER_STATE_WAITING;
+  v1::ClusterState best = replicas_[0]->state();
+  for (const auto& replica : replicas_) {
+    if (OrderOf(replica->state()) < OrderOf(best)) best = replica->state();
   }
+  return best;
 }
 
 std::string Formation::detail() const {
-  if (phase_ == Phase::kServing) return "";
-  std::string now = epoch_ ? epoch_->Describe() : detail_;
-  if (last_failure_.empty() || phase_ == Phase::kFailed) return now;
-  return absl::StrCat(now, "; ", last_failure_);
+  if (replicas_.size() == 1) return replicas_[0]->detail();
+  std::string all;
+  for (size_t i = 0; i < replicas_.size(); ++i) {
+    const std::string detail = replicas_[i]->detail();
+    if (detail.empty()) continue;
+    absl::StrAppend(&all, all.empty() ? "" : "; ", "replica ", i, ": ", detail);
+  }
+  return all;
 }
 
-RankState* Formation::CurrentRank(MemberId id, uint64_t epoch) {
-  if (!epoch_ || epoch_->number() != epoch) return nullptr;
-  return epoch_->RankOf(id);
+std::optional<int> Formation::ReplicaOf(uint64_t epoch) const {
+  for (size_t i = 0; i < replicas_.size(); ++i) {
+    const Epoch* standing = replicas_[i]->epoch();
+    if (standing != nullptr && standing->number() == epoch) return static_cast<int>(i);
+  }
+  return std::nullopt;
 }
 
-void Formation::Reconsider(absl::Time now) {
-  if (phase_ == Phase::kFailed) {
-    phase_ = Phase::kWaiting;
-    failures_in_a_row_ = 0;
-  }
-  if (phase_ == Phase::kWaiting) TryToForm(now);
+ReplicaFormation* Formation::Find(uint64_t epoch) {
+  const std::optional<int> replica = ReplicaOf(epoch);
+  return replica ? replicas_[*replica].get() : nullptr;
 }
 
-void Formation::TryToForm(absl::Time now) {
-  const model::PlanRequest& request = config_.plan.request;
-  std::vector<WorkerInfo> workers = membership_.Infos();
-  absl::StatusOr<std::vector<size_t>> worker_of_rank =
-      PlaceRanks(workers, {.tp_size = request.tp_size,
-                           .pp_size = request.pp_size,
-                           .allow_cross_node_tp = request.allow_cross_node_tp});
-  if (!worker_of_rank.ok()) {
-    detail_ = std::string(worker_of_rank.status().message());
-    return;
-  }
-  Assign(*worker_of_rank, now);
-}
-
-void Formation::Assign(const std::vector<size_t>& worker_of_rank, absl::Time now) {
-  std::vector<MemberId> ids = membership_.Ids();
-  std::vector<Epoch::PlacedWorker> placed;
-  std::vector<WorkerInfo> infos;
-  for (size_t worker : worker_of_rank) {
-    infos.push_back(membership_.Find(ids[worker])->info);
-    placed.push_back({ids[worker], infos.back()});
-  }
-  absl::StatusOr<int64_t> kv_blocks = KvBlocksFor(config_.plan, infos, config_.max_sequences);
-  if (!kv_blocks.ok()) {
-    phase_ = Phase::kFailed;
-    detail_ = std::string(kv_blocks.status().message());
-    return;
-  }
-  last_epoch_ = std::max(last_epoch_, membership_.highest_epoch()) + 1;
-  epoch_.emplace(config_, last_epoch_, placed, *kv_blocks);
-  phase_ = Phase::kConnecting;
-  moved_at_ = now;
-  for (const RankState& rank : epoch_->ranks()) {
-    v1::JoinResponse message;
-    *message.mutable_assignment() = rank.assignment;
-    Send(rank.member, std::move(message));
-  }
-}
-
-void Formation::ServeIfAllDone() {
-  if (!epoch_->AllDone()) return;
-  phase_ = Phase::kServing;
-  failures_in_a_row_ = 0;
-  last_failure_.clear();
-  commands_.push_back(EpochServing{epoch_->limits()});
-}
-
-void Formation::EndEpoch(const absl::Status& reason, absl::Time now) {
-  for (const RankState& rank : epoch_->ranks()) {
-    if (membership_.Find(rank.member) == nullptr) continue;
-    v1::JoinResponse message;
-    message.mutable_abort_epoch()->set_epoch(epoch_->number());
-    message.mutable_abort_epoch()->set_reason(std::string(reason.message()));
-    Send(rank.member, std::move(message));
-  }
-  commands_.push_back(EpochEnded{epoch_->number(), phase_ == Phase::kServing, reason});
-  last_failure_ = absl::StrCat("epoch ", epoch_->number(), " has ended: ", reason.message());
-  epoch_.reset();
-  if (IsPermanent(reason)) {
-    phase_ = Phase::kFailed;
-    detail_ = std::string(reason.message());
-    return;
-  }
-  phase_ = Phase::kPausing;
-  detail_ = "about to form again";
-  absl::Duration pause = config_.policy.first_retry * (1 << std::min(failures_in_a_row_, 16));
-  retry_at_ = now + std::min(pause, config_.policy.longest_retry);
-  ++failures_in_a_row_;
-}
-
-void Formation::Send(MemberId to, v1::JoinResponse message) {
-  commands_.push_back(SendToWorker{to, std::move(message)});
+Commands Formation::Collect(const std::function<Commands(ReplicaFormation&)>& event) {
+  Commands commands;
+  for (const auto& replica : replicas_) Append(event(*replica), commands);
+  return commands;
 }
 
 }  // namespace lockstep::coordinator

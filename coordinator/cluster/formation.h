@@ -1,54 +1,38 @@
-// How the cluster forms, serves, breaks and forms again: a pure state machine. Events and the time
-// go in, commands come out; it does no I/O and asks no clock.
+// How the cluster's replicas form, out of one set of workers: a pure state machine. Events and the
+// time go in, commands come out; it does no I/O and asks no clock.
 //
-//   waiting --enough workers, room for a context--> forming --all ready, streams open--> serving
-//   forming, serving --a rank is lost or fails--> (a pause) --> waiting
-//   ... --a failure that trying again does not change--> failed --a worker joins or leaves-->
-//   waiting
+// Each replica lives a life of its own (replica_formation.h): it takes its ranks from the workers
+// that no other has, and when its epoch ends the others go on. Epochs' numbers are unique over all
+// replicas, so that a number names one.
 #ifndef LOCKSTEP_COORDINATOR_CLUSTER_FORMATION_H_
 #define LOCKSTEP_COORDINATOR_CLUSTER_FORMATION_H_
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coordinator/cluster/cluster_config.h"
-#include "coordinator/cluster/epoch.h"
 #include "coordinator/cluster/membership.h"
+#include "coordinator/cluster/replica_formation.h"
 #include "coordinator/cluster/worker_info.h"
-#include "coordinator/engine/rank_group.h"
 #include "proto/lockstep/v1/admin.pb.h"
 #include "proto/lockstep/v1/cluster.pb.h"
 
 namespace lockstep::coordinator {
 
-struct SendToWorker {
-  MemberId to;
-  v1::JoinResponse message;
-};
-/// All ranks are ready: the group may take steps.
-struct EpochServing {
-  GroupLimits limits;
-};
-/// Comes once for every epoch that began; its Execute streams are to be closed.
-struct EpochEnded {
-  uint64_t epoch = 0;
-  bool served = false;
-  absl::Status reason;
-};
-using Command = std::variant<SendToWorker, EpochServing, EpochEnded>;
-using Commands = std::vector<Command>;
-
-/// Not thread-safe. Every event returns the commands to carry out, in order. Events of another
-/// epoch or from an unknown member are dropped.
+/// Not thread-safe. Every event returns the commands to carry out, in order. Events of an epoch
+/// that does not stand, or from an unknown member, are dropped.
 class Formation {
  public:
   explicit Formation(ClusterConfig config);
+  Formation(const Formation&) = delete;
+  Formation& operator=(const Formation&) = delete;
 
   Commands WorkerRegistered(MemberId id, WorkerInfo worker, absl::Time now);
   Commands WorkerLeft(MemberId id, const absl::Status& reason, absl::Time now);
@@ -60,53 +44,35 @@ class Formation {
   /// FailedPrecondition for a stale epoch, a rank that is none or has its stream already.
   absl::StatusOr<Commands> StreamOpened(const v1::ExecuteHello& hello, absl::Time now);
   Commands StreamClosed(uint64_t epoch, uint32_t rank, const absl::Status& reason, absl::Time now);
-  /// The steps went wrong: ranks disagree, or one answers what was not asked.
+  /// An epoch's steps went wrong: ranks disagree, or one answers what was not asked.
   Commands StepsFailed(uint64_t epoch, const absl::Status& reason, absl::Time now);
-  /// Ends the epoch and sends every worker home; nothing forms afterwards.
+  /// Ends all epochs and sends every worker home; nothing forms afterwards.
   Commands Shutdown(const std::string& reason);
 
   /// When TimePassed has something to do if nothing happens before.
   std::optional<absl::Time> NextDeadline() const;
   Commands TimePassed(absl::Time now);
 
+  /// The best of the replicas' states.
   v1::ClusterState state() const;
-  /// Why it is in that state, for people; empty while serving.
+  /// Why the replicas that do not serve are in their state, for people; empty if all serve.
   std::string detail() const;
   const ClusterConfig& config() const { return config_; }
   const Membership& membership() const { return membership_; }
-  /// Null while there is none.
-  const Epoch* epoch() const { return epoch_ ? &*epoch_ : nullptr; }
-  /// Of the last epoch that began; 0 for none.
-  uint64_t last_epoch() const { return last_epoch_; }
+  int size() const { return static_cast<int>(replicas_.size()); }
+  const ReplicaFormation& replica(int index) const { return *replicas_[index]; }
+  /// The replica whose epoch this is, if it stands.
+  std::optional<int> ReplicaOf(uint64_t epoch) const;
 
  private:
-  // Exactly one of these holds at a time.
-  enum class Phase { kWaiting, kPausing, kConnecting, kLoading, kServing, kFailed, kShutDown };
-
-  Commands Take() { return std::exchange(commands_, {}); }
-  // The rank of the member if `epoch` is the one that stands, else null.
-  RankState* CurrentRank(MemberId id, uint64_t epoch);
-  void TryToForm(absl::Time now);
-  void Assign(const std::vector<size_t>& worker_of_rank, absl::Time now);
-  void ServeIfAllDone();
-  void EndEpoch(const absl::Status& reason, absl::Time now);
-  void Send(MemberId to, v1::JoinResponse message);
-  // The membership has changed: what failed may work now.
-  void Reconsider(absl::Time now);
+  // Null if the epoch does not stand.
+  ReplicaFormation* Find(uint64_t epoch);
+  // What each replica says to an event that concerns all.
+  Commands Collect(const std::function<Commands(ReplicaFormation&)>& event);
 
   const ClusterConfig config_;
   Membership membership_;
-  Phase phase_ = Phase::kWaiting;
-  std::optional<Epoch> epoch_;
-  uint64_t last_epoch_ = 0;
-  // Since when nothing has moved in this phase.
-  absl::Time moved_at_ = absl::InfinitePast();
-  absl::Time retry_at_ = absl::InfiniteFuture();
-  int failures_in_a_row_ = 0;
-  // What is missing, or what has failed.
-  std::string detail_;
-  std::string last_failure_;
-  Commands commands_;
+  std::vector<std::unique_ptr<ReplicaFormation>> replicas_;
 };
 
 }  // namespace lockstep::coordinator

@@ -59,7 +59,11 @@ std::vector<std::string> Texts(const Commands& commands) {
 /// A formation with shorthand for the events of well-behaved workers w0, w1, ...
 class FormationTest : public ::testing::Test {
  protected:
-  void Make(int tp, int pp) { formation_.emplace(SmallClusterConfig(tp, pp)); }
+  void Make(int tp, int pp, int replicas = 1) {
+    ClusterConfig config = SmallClusterConfig(tp, pp);
+    config.replicas = replicas;
+    formation_.emplace(std::move(config));
+  }
 
   std::vector<std::string> Register(uint64_t id, const std::string& node = "a") {
     return Texts(formation_->WorkerRegistered(MemberId{id}, Worker(id, node), now_));
@@ -249,7 +253,7 @@ TEST_F(FormationTest, StaleEventsAreDropped) {
   EXPECT_THAT(Texts(formation_->StreamClosed(1, 1, absl::CancelledError(""), now_)), IsEmpty());
   EXPECT_THAT(Texts(formation_->StepsFailed(1, absl::InternalError(""), now_)), IsEmpty());
   EXPECT_EQ(formation_->state(), v1::CLUSTER_STATE_FORMING);
-  EXPECT_EQ(formation_->epoch()->number(), 2);
+  EXPECT_EQ(formation_->replica(0).epoch()->number(), 2);
 }
 
 TEST_F(FormationTest, StreamsAreRefusedForAStaleEpochAnUnknownRankAndASecondTime) {
@@ -351,6 +355,47 @@ TEST_F(FormationTest, ANewWorkerDuringThePauseDoesNotShortenIt) {
   Fail(0, 1, absl::StatusCode::kUnavailable);
   EXPECT_THAT(Register(1), ElementsAre("w1 welcome"));
   EXPECT_THAT(Pass(absl::Seconds(1)), ElementsAre("w0 rank 0 of epoch 2"));
+}
+
+TEST_F(FormationTest, ReplicasTakeTheirRanksInTurnAndEachHasAnEpochOfItsOwn) {
+  Make(2, 1, 2);
+  Register(0);
+  EXPECT_THAT(Register(1),
+              ElementsAre("w1 welcome", "w0 rank 0 of epoch 1", "w1 rank 1 of epoch 1"));
+  EXPECT_THAT(formation_->detail(), HasSubstr("replica 1: waiting for 2 more workers"));
+  EXPECT_THAT(formation_->detail(), HasSubstr("not counting 2 of other replicas"));
+  Register(2);
+  EXPECT_THAT(Register(3),
+              ElementsAre("w3 welcome", "w2 rank 0 of epoch 2", "w3 rank 1 of epoch 2"));
+  for (uint64_t id : {2, 3}) Addresses(id, 2);
+  for (uint64_t id : {2, 3}) Ready(id, 2);
+  Open(0, 2);
+  EXPECT_THAT(Open(1, 2), ElementsAre("serving 2"));
+  EXPECT_EQ(formation_->state(), v1::CLUSTER_STATE_SERVING);
+  EXPECT_EQ(formation_->replica(0).state(), v1::CLUSTER_STATE_FORMING);
+  EXPECT_EQ(formation_->ReplicaOf(2), 1);
+}
+
+TEST_F(FormationTest, AReplicaThatBreaksLeavesTheOtherAlone) {
+  Make(1, 1, 2);
+  for (uint64_t id : {0, 1}) {
+    Register(id);
+    Addresses(id, id + 1);
+    Ready(id, id + 1);
+    Open(0, id + 1);
+  }
+  EXPECT_THAT(Leave(0), ElementsAre("lost 1"));
+  EXPECT_EQ(formation_->state(), v1::CLUSTER_STATE_SERVING);
+  EXPECT_EQ(formation_->replica(1).state(), v1::CLUSTER_STATE_SERVING);
+  EXPECT_THAT(Pass(absl::Seconds(1)), IsEmpty());
+  EXPECT_THAT(Register(2), ElementsAre("w2 welcome", "w2 rank 0 of epoch 3"));
+}
+
+TEST_F(FormationTest, ASpareServesTheReplicaThatLacksAWorker) {
+  Make(2, 1, 2);
+  for (uint64_t id : {0, 1, 2, 3, 4}) Register(id);
+  EXPECT_THAT(Leave(2), ElementsAre("w3 abort 2", "ended 2"));
+  EXPECT_THAT(Pass(absl::Seconds(1)), ElementsAre("w3 rank 0 of epoch 3", "w4 rank 1 of epoch 3"));
 }
 
 TEST_F(FormationTest, ShutdownEndsTheEpochAndSendsEveryoneHome) {

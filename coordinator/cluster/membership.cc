@@ -66,10 +66,20 @@ std::vector<MemberId> Membership::Ids() const {
   return ids;
 }
 
-std::vector<WorkerInfo> Membership::Infos() const {
-  std::vector<WorkerInfo> infos;
-  for (const auto& [id, member] : members_) infos.push_back(member.info);
-  return infos;
+std::vector<MemberId> Membership::FreeIds() const {
+  std::vector<MemberId> ids;
+  for (const auto& [id, member] : members_) {
+    if (!member.replica) ids.push_back(id);
+  }
+  return ids;
+}
+
+void Membership::Claim(MemberId id, int replica) { members_.at(id).replica = replica; }
+
+void Membership::Release(int replica) {
+  for (auto& [id, member] : members_) {
+    if (member.replica == replica) member.replica.reset();
+  }
 }
 
 }  // namespace lockstep::coordinator

@@ -1,9 +1,11 @@
-// The workers that are registered, in order, with their last heartbeats.
+// The workers that are registered, in order, with their last heartbeats and the replicas that they
+// belong to.
 #ifndef LOCKSTEP_COORDINATOR_CLUSTER_MEMBERSHIP_H_
 #define LOCKSTEP_COORDINATOR_CLUSTER_MEMBERSHIP_H_
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,7 +23,8 @@ absl::StatusOr<WorkerInfo> CheckRegister(const v1::Register& message);
 struct Member {
   WorkerInfo info;
   v1::Progress progress;
-  absl::Time heartbeat_at;  // the registration counts as the first
+  absl::Time heartbeat_at;     // the registration counts as the first
+  std::optional<int> replica;  // whose epoch it has a rank in; none for a spare
 };
 
 /// Not thread-safe.
@@ -36,9 +39,16 @@ class Membership {
   const std::map<MemberId, Member>& members() const { return members_; }
   const Member* Find(MemberId id) const;
   std::vector<MemberId> Ids() const;
-  std::vector<WorkerInfo> Infos() const;
-  /// The highest epoch that any worker, gone ones included, has reported.
-  uint64_t highest_epoch() const { return highest_epoch_; }
+  /// Those that belong to no replica.
+  std::vector<MemberId> FreeIds() const;
+
+  void Claim(MemberId id, int replica);
+  /// All of the replica's workers belong to none again.
+  void Release(int replica);
+
+  /// The number of an epoch that begins: it exceeds all that were taken before and all that any
+  /// worker, gone ones included, has reported.
+  uint64_t TakeEpoch() { return ++highest_epoch_; }
 
  private:
   std::map<MemberId, Member> members_;

@@ -48,14 +48,25 @@ TEST(CheckRegisterTest, EveryMissingFieldIsRefusedByItsName) {
               HasSubstr("memory_bytes"));
 }
 
-TEST(MembershipTest, TheHighestEpochOutlivesTheWorkerThatReportedIt) {
+TEST(MembershipTest, AnEpochExceedsTheOneBeforeAndTheHighestOfAWorkerThatIsGone) {
   Membership membership;
   membership.Add(MemberId{1}, {.highest_epoch = 7}, absl::UnixEpoch());
   membership.Add(MemberId{2}, {.highest_epoch = 3}, absl::UnixEpoch());
   EXPECT_TRUE(membership.Remove(MemberId{1}));
   EXPECT_FALSE(membership.Remove(MemberId{1}));
-  EXPECT_EQ(membership.highest_epoch(), 7);
   EXPECT_THAT(membership.Ids(), ElementsAre(MemberId{2}));
+  EXPECT_EQ(membership.TakeEpoch(), 8u);
+  EXPECT_EQ(membership.TakeEpoch(), 9u);
+}
+
+TEST(MembershipTest, WorkersOfAReplicaAreFreeAgainWhenItLetsGoOfThem) {
+  Membership membership;
+  for (uint64_t id : {1, 2, 3}) membership.Add(MemberId{id}, {}, absl::UnixEpoch());
+  membership.Claim(MemberId{1}, 0);
+  membership.Claim(MemberId{3}, 1);
+  EXPECT_THAT(membership.FreeIds(), ElementsAre(MemberId{2}));
+  membership.Release(1);
+  EXPECT_THAT(membership.FreeIds(), ElementsAre(MemberId{2}, MemberId{3}));
 }
 
 }  // namespace

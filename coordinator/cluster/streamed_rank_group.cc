@@ -55,7 +55,7 @@ void StreamedRankGroup::Announce() {
 void StreamedRankGroup::TakeResult(uint32_t rank, v1::StepResult result) {
   {
     absl::MutexLock lock(&times_mutex_);
-    times_[rank] = {result.step_ns(), result.wait_ns(), absl::Now()};
+    times_[rank].Add(result, absl::Now());
   }
   absl::Status failure;
   {
@@ -85,9 +85,11 @@ void StreamedRankGroup::Close(const absl::Status& reason) {
   }
 }
 
-std::vector<RankStepTimes> StreamedRankGroup::StepTimes() const {
+std::vector<RankStepTimes> StreamedRankGroup::Times() const {
   absl::MutexLock lock(&times_mutex_);
-  return times_;
+  std::vector<RankStepTimes> times;
+  for (const StepTimes& rank : times_) times.push_back(rank.Read());
+  return times;
 }
 
 }  // namespace lockstep::coordinator

@@ -10,20 +10,13 @@
 
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
 #include "coordinator/cluster/links.h"
 #include "coordinator/cluster/step_collector.h"
+#include "coordinator/cluster/step_times.h"
 #include "coordinator/engine/rank_group.h"
 #include "proto/lockstep/v1/cluster.pb.h"
 
 namespace lockstep::coordinator {
-
-/// Of a rank's last answered step; at is InfinitePast before the first.
-struct RankStepTimes {
-  uint64_t step_ns = 0;
-  uint64_t wait_ns = 0;
-  absl::Time at = absl::InfinitePast();
-};
 
 /// Thread-safe. The step path: a stream's thread calls TakeResult, which calls the observer, which
 /// calls Submit, which hands the next batch to every stream; no other thread takes part.
@@ -51,7 +44,7 @@ class StreamedRankGroup final : public RankGroup,
   void Close(const absl::Status& reason) ABSL_LOCKS_EXCLUDED(results_mutex_, submit_mutex_);
 
   /// By rank.
-  std::vector<RankStepTimes> StepTimes() const ABSL_LOCKS_EXCLUDED(times_mutex_);
+  std::vector<RankStepTimes> Times() const ABSL_LOCKS_EXCLUDED(times_mutex_);
 
  private:
   const GroupLimits limits_;
@@ -69,7 +62,7 @@ class StreamedRankGroup final : public RankGroup,
   std::vector<std::shared_ptr<BatchLink>> links_ ABSL_GUARDED_BY(submit_mutex_);
 
   mutable absl::Mutex times_mutex_;
-  std::vector<RankStepTimes> times_ ABSL_GUARDED_BY(times_mutex_);
+  std::vector<StepTimes> times_ ABSL_GUARDED_BY(times_mutex_);
 };
 
 }  // namespace lockstep::coordinator

@@ -2,7 +2,6 @@
 #include "coordinator/cluster/topology.h"
 
 #include <algorithm>
-#include <set>
 
 #include "coordinator/engine/block_pool.h"
 
@@ -46,47 +45,69 @@ void FillSteps(const RankStepTimes& times, absl::Time now, v1::WorkerStatus& sta
   status.set_last_step_ns(times.step_ns);
   status.set_last_wait_ns(times.wait_ns);
   status.set_last_step_age_us(Microseconds(now - times.at));
+  status.set_steps(times.steps);
+  status.set_total_step_ns(times.total_step_ns);
+  status.set_total_wait_ns(times.total_wait_ns);
+  status.set_total_gap_ns(times.total_gap_ns);
+  status.set_median_gap_ns(times.median_gap_ns);
 }
 
-void FillWorkers(const Formation& formation, std::span<const RankStepTimes> step_times,
-                 absl::Time now, v1::GetTopologyResponse& topology) {
-  std::set<MemberId> ranked;
-  if (const Epoch* epoch = formation.epoch()) {
-    for (size_t rank = 0; rank < epoch->ranks().size(); ++rank) {
-      const RankState& state = epoch->ranks()[rank];
-      ranked.insert(state.member);
-      v1::WorkerStatus& status = *topology.add_workers();
-      FillWorker(state.worker, status);
-      FillHeartbeat(*formation.membership().Find(state.member), now, status);
-      FillRank(state, formation.config().plan.ranks[rank], epoch->limits().kv_blocks, status);
-      if (rank < step_times.size()) FillSteps(step_times[rank], now, status);
-    }
+// The ranks of a replica, in order.
+void AddRanks(const Formation& formation, int replica, std::span<const RankStepTimes> step_times,
+              absl::Time now, v1::GetTopologyResponse& topology) {
+  const Epoch* epoch = formation.replica(replica).epoch();
+  if (epoch == nullptr) return;
+  for (size_t rank = 0; rank < epoch->ranks().size(); ++rank) {
+    const RankState& state = epoch->ranks()[rank];
+    v1::WorkerStatus& status = *topology.add_workers();
+    status.set_replica(replica);
+    FillWorker(state.worker, status);
+    FillHeartbeat(*formation.membership().Find(state.member), now, status);
+    FillRank(state, formation.config().plan.ranks[rank], epoch->limits().kv_blocks, status);
+    if (rank < step_times.size()) FillSteps(step_times[rank], now, status);
   }
-  for (const auto& [id, member] : formation.membership().members()) {
-    if (ranked.contains(id)) continue;
+}
+
+void AddSpares(const Formation& formation, absl::Time now, v1::GetTopologyResponse& topology) {
+  for (MemberId id : formation.membership().FreeIds()) {
+    const Member& member = *formation.membership().Find(id);
     v1::WorkerStatus& status = *topology.add_workers();
     FillWorker(member.info, status);
     FillHeartbeat(member, now, status);
   }
 }
 
+void FillReplica(const ReplicaFormation& formation, v1::ReplicaStatus& status) {
+  status.set_state(formation.state());
+  status.set_detail(formation.detail());
+  status.set_epoch(formation.last_epoch());
+  if (formation.epoch()) status.set_kv_blocks(formation.epoch()->limits().kv_blocks);
+}
+
 }  // namespace
 
 v1::GetTopologyResponse MakeTopology(const Formation& formation,
-                                     std::span<const RankStepTimes> step_times, absl::Time now) {
+                                     std::span<const std::vector<RankStepTimes>> step_times,
+                                     absl::Time now) {
   const ClusterConfig& config = formation.config();
   v1::GetTopologyResponse topology;
   topology.set_state(formation.state());
   topology.set_detail(formation.detail());
-  topology.set_epoch(formation.last_epoch());
   topology.set_model(config.model_name);
   topology.set_architecture(config.architecture);
   topology.set_dtype(config.model.dtype());
   topology.set_tp_size(config.plan.request.tp_size);
   topology.set_pp_size(config.plan.request.pp_size);
   topology.set_context_tokens(config.plan.context_tokens);
-  if (formation.epoch()) topology.set_kv_blocks(formation.epoch()->limits().kv_blocks);
-  FillWorkers(formation, step_times, now, topology);
+  for (int replica = 0; replica < formation.size(); ++replica) {
+    v1::ReplicaStatus& status = *topology.add_replicas();
+    status.set_replica(replica);
+    FillReplica(formation.replica(replica), status);
+    topology.set_epoch(std::max(topology.epoch(), status.epoch()));
+    topology.set_kv_blocks(topology.kv_blocks() + status.kv_blocks());
+    AddRanks(formation, replica, step_times[replica], now, topology);
+  }
+  AddSpares(formation, now, topology);
   return topology;
 }
 

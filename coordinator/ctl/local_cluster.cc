@@ -71,10 +71,12 @@ absl::Status LocalCluster::StartCoordinator(const UpOptions& options,
   std::filesystem::path port_file = log_dir_ / "coordinator.port";
   std::error_code error;
   std::filesystem::remove(port_file, error);
-  std::vector<std::string> arguments = {
-      bin_dir_ / "coordinatord", absl::StrCat("--listen=", options.listen),
-      absl::StrCat("--tp=", options.tp), absl::StrCat("--pp=", options.pp),
-      absl::StrCat("--port-file=", port_file.string())};
+  std::vector<std::string> arguments = {bin_dir_ / "coordinatord",
+                                        absl::StrCat("--listen=", options.listen),
+                                        absl::StrCat("--tp=", options.tp),
+                                        absl::StrCat("--pp=", options.pp),
+                                        absl::StrCat("--replicas=", options.replicas),
+                                        absl::StrCat("--port-file=", port_file.string())};
   arguments.insert(arguments.end(), options.coordinator_arguments.begin(),
                    options.coordinator_arguments.end());
   LOCKSTEP_ASSIGN_OR_RETURN(coordinator_,
@@ -103,7 +105,7 @@ absl::Status LocalCluster::StartCoordinator(const UpOptions& options,
 }
 
 absl::Status LocalCluster::StartWorkers(const UpOptions& options) {
-  const int ranks = options.tp * options.pp;
+  const int ranks = options.replicas * options.tp * options.pp;
   std::vector<std::string> cpus = ShareCpus(AllowedCpus(), ranks);
   std::vector<std::string> nodes = NodeOfRank(ranks, options.nodes);
   for (int rank = 0; rank < ranks; ++rank) {

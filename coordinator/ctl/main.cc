@@ -82,9 +82,14 @@ void AddUp(CLI::App& app, int* exit_status) {
   auto model = std::make_shared<std::string>();
   auto allow_cross_node_tp = std::make_shared<bool>(false);
   auto skip_tokenizer_init = std::make_shared<bool>(false);
+  auto prefix_caching = std::make_shared<bool>(true);
   auto passed_on = std::make_shared<std::map<std::string, std::string>>();
   up->add_option("--model", *model, kModelHelp)->required();
   AddParallelOptions(up, &options->tp, &options->pp);
+  up->add_option("--replicas,--data-parallel-size", options->replicas,
+                 "groups of tp x pp ranks, each with all of the model")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
   up->add_option("--nodes", options->nodes,
                  "node names to spread the ranks over (TCP between them)")
       ->check(CLI::Range(1, 1024))
@@ -96,6 +101,10 @@ void AddUp(CLI::App& app, int* exit_status) {
                "let a tensor-parallel group span nodes, at the price of slower all-reduces");
   up->add_flag("--skip-tokenizer-init", *skip_tokenizer_init,
                "serve a model without tokenizer.json: token ids in and out, no text");
+  up->add_flag("--enable-prefix-caching,!--noenable-prefix-caching,!--no-enable-prefix-caching",
+               *prefix_caching,
+               "keep the key-value blocks of prompts for requests that begin alike")
+      ->capture_default_str();
   for (const auto& [name, help] : CoordinatorFlags()) {
     up->add_option("--" + name, (*passed_on)[name], help);
   }
@@ -103,6 +112,7 @@ void AddUp(CLI::App& app, int* exit_status) {
     options->coordinator_arguments = {absl::StrCat("--model=", *model)};
     if (*allow_cross_node_tp) options->coordinator_arguments.push_back("--allow-cross-node-tp");
     if (*skip_tokenizer_init) options->coordinator_arguments.push_back("--skip-tokenizer-init");
+    if (!*prefix_caching) options->coordinator_arguments.push_back("--noenable-prefix-caching");
     for (const auto& [name, value] : *passed_on) {
       if (!value.empty()) {
         options->coordinator_arguments.push_back(absl::StrCat("--", name, "=", value));

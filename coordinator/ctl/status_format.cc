@@ -39,6 +39,7 @@ std::vector<std::string> WorkerRow(const v1::WorkerStatus& worker) {
   bool ranked = worker.has_rank();
   bool stepped = worker.last_step_ns() > 0;
   return {
+      ranked ? absl::StrCat(worker.replica()) : "-",
       ranked ? absl::StrCat(worker.rank()) : "-",
       worker.node(),
       worker.device(),
@@ -55,6 +56,40 @@ std::vector<std::string> WorkerRow(const v1::WorkerStatus& worker) {
       stepped ? FormatAge(worker.last_step_age_us()) : "-",
       Collectives(worker),
   };
+}
+
+nlohmann::json ReplicaJson(const v1::ReplicaStatus& replica) {
+  return {
+      {"replica", replica.replica()},
+      {"state", StateName(replica.state())},
+      {"detail", replica.detail()},
+      {"epoch", replica.epoch()},
+      {"kv_blocks", replica.kv_blocks()},
+      {"kv_blocks_used", replica.kv_blocks_used()},
+      {"kv_blocks_cached", replica.kv_blocks_cached()},
+      {"running_requests", replica.running_requests()},
+      {"waiting_requests", replica.waiting_requests()},
+      {"finished_requests", replica.finished_requests()},
+      {"generated_tokens", replica.generated_tokens()},
+      {"preemptions", replica.preemptions()},
+      {"prompt_tokens", replica.prompt_tokens()},
+      {"cached_tokens", replica.cached_tokens()},
+  };
+}
+
+/// One line for each, where there are several.
+std::string FormatReplicas(const v1::GetTopologyResponse& topology) {
+  std::string text;
+  if (topology.replicas_size() < 2) return text;
+  for (const v1::ReplicaStatus& replica : topology.replicas()) {
+    absl::StrAppendFormat(
+        &text,
+        "replica %d: %s   epoch %d   requests: %d running, %d waiting   KV blocks: %d of %d\n",
+        replica.replica(), std::string(StateName(replica.state())), replica.epoch(),
+        replica.running_requests(), replica.waiting_requests(), replica.kv_blocks_used(),
+        replica.kv_blocks());
+  }
+  return text;
 }
 
 nlohmann::json WorkerJson(const v1::WorkerStatus& worker) {
@@ -74,11 +109,17 @@ nlohmann::json WorkerJson(const v1::WorkerStatus& worker) {
       {"progress_age_us", worker.progress().age_us()},
       {"last_step_ns", worker.last_step_ns()},
       {"last_wait_ns", worker.last_wait_ns()},
+      {"steps", worker.steps()},
+      {"total_step_ns", worker.total_step_ns()},
+      {"total_wait_ns", worker.total_wait_ns()},
+      {"total_gap_ns", worker.total_gap_ns()},
+      {"median_gap_ns", worker.median_gap_ns()},
       {"last_step_age_us", worker.last_step_age_us()},
       {"heartbeat_age_us", worker.heartbeat_age_us()},
       {"collectives", Collectives(worker)},
   };
   if (worker.has_rank()) {
+    json["replica"] = worker.replica();
     json["rank"] = worker.rank();
     json["tp_rank"] = worker.tp_rank();
     json["pp_stage"] = worker.pp_stage();
@@ -130,12 +171,13 @@ std::string FormatStatus(const v1::GetTopologyResponse& topology) {
                       topology.architecture(), topology.dtype(), topology.tp_size(),
                       topology.pp_size(), topology.context_tokens());
   if (!topology.detail().empty()) absl::StrAppend(&text, topology.detail(), "\n");
-  absl::StrAppendFormat(&text, "requests: %d running, %d waiting   KV blocks: %d of %d in use\n\n",
+  absl::StrAppendFormat(&text, "requests: %d running, %d waiting   KV blocks: %d of %d in use\n",
                         topology.running_requests(), topology.waiting_requests(),
                         topology.kv_blocks_used(), topology.kv_blocks());
-  std::vector<std::vector<std::string>> rows = {{"RANK", "NODE", "DEVICE", "PID", "STATE", "STAGE",
-                                                 "TP", "LAYERS", "WEIGHTS", "KV", "RESIDENT",
-                                                 "STEP", "WAIT", "AGE", "COLLECTIVE"}};
+  absl::StrAppend(&text, FormatReplicas(topology), "\n");
+  std::vector<std::vector<std::string>> rows = {{"REPLICA", "RANK", "NODE", "DEVICE", "PID",
+                                                 "STATE", "STAGE", "TP", "LAYERS", "WEIGHTS", "KV",
+                                                 "RESIDENT", "STEP", "WAIT", "AGE", "COLLECTIVE"}};
   for (const v1::WorkerStatus& worker : topology.workers()) rows.push_back(WorkerRow(worker));
   return text + FormatTextTable(rows);
 }
@@ -155,8 +197,12 @@ std::string FormatStatusJson(const v1::GetTopologyResponse& topology) {
       {"kv_blocks_used", topology.kv_blocks_used()},
       {"running_requests", topology.running_requests()},
       {"waiting_requests", topology.waiting_requests()},
+      {"replicas", nlohmann::json::array()},
       {"workers", nlohmann::json::array()},
   };
+  for (const v1::ReplicaStatus& replica : topology.replicas()) {
+    json["replicas"].push_back(ReplicaJson(replica));
+  }
   for (const v1::WorkerStatus& worker : topology.workers()) {
     json["workers"].push_back(WorkerJson(worker));
   }

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <iostream>
 
@@ -37,7 +38,21 @@ class ProgressPrinter {
   std::string last_;
 };
 
-/// Until the cluster serves. FailedPrecondition with the coordinator's words when it cannot.
+bool AllServe(const v1::GetTopologyResponse& topology) {
+  return std::all_of(topology.replicas().begin(), topology.replicas().end(),
+                     [](const v1::ReplicaStatus& replica) {
+                       return replica.state() == v1::CLUSTER_STATE_SERVING;
+                     });
+}
+
+const v1::ReplicaStatus* FindFailed(const v1::GetTopologyResponse& topology) {
+  for (const v1::ReplicaStatus& replica : topology.replicas()) {
+    if (replica.state() == v1::CLUSTER_STATE_FAILED) return &replica;
+  }
+  return nullptr;
+}
+
+/// Until all replicas serve. FailedPrecondition with the coordinator's words when it cannot.
 absl::Status WaitUntilServing(LocalCluster& cluster) {
   ProgressPrinter printer;
   std::shared_ptr<grpc::Channel> channel = MakeChannel(cluster.address());
@@ -46,13 +61,13 @@ absl::Status WaitUntilServing(LocalCluster& cluster) {
     absl::StatusOr<v1::GetTopologyResponse> topology =
         GetTopology(channel, cluster.address(), absl::Seconds(2));
     if (topology.ok()) {
-      if (topology->state() == v1::CLUSTER_STATE_SERVING) {
+      if (AllServe(*topology)) {
         printer.End();
         return absl::OkStatus();
       }
-      if (topology->state() == v1::CLUSTER_STATE_FAILED) {
+      if (const v1::ReplicaStatus* failed = FindFailed(*topology)) {
         printer.End();
-        return absl::FailedPreconditionError(topology->detail());
+        return absl::FailedPreconditionError(failed->detail());
       }
       printer.Show(FormatProgressLine(*topology));
     }

@@ -12,6 +12,8 @@ struct UpOptions {
   std::string listen = "127.0.0.1:50051";  // HOST:PORT of gRPC; port 0 takes a free one
   int tp = 1;
   int pp = 1;
+  // Groups of tp x pp workers.
+  int replicas = 1;
   // Node names to spread the workers over, as if they were machines of their own: ranks of
   // different nodes do not share memory.
   int nodes = 1;

@@ -88,9 +88,13 @@ bool RecordingObserver::disorder() const {
   return disorder_;
 }
 
-SmallCluster::SmallCluster(ClusterConfig config, GroupObserver* observer)
-    : cluster_(std::move(config), observer), service_(&cluster_), admin_service_(&cluster_, [] {
-        return EngineUsage{.running_requests = 1, .waiting_requests = 2, .kv_blocks_used = 3};
+SmallCluster::SmallCluster(ClusterConfig config, std::vector<GroupObserver*> observers)
+    : cluster_(std::move(config), observers),
+      service_(&cluster_),
+      admin_service_(&cluster_, [replicas = observers.size()] {
+        return std::vector<EngineStats>(
+            replicas,
+            EngineStats{.running_requests = 1, .waiting_requests = 2, .kv_blocks_used = 3});
       }) {
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);

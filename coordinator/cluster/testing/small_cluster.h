@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -55,7 +56,10 @@ inline constexpr absl::Duration kTestDeadline = absl::Seconds(30);
 /// Shuts down when it goes; workers may outlive it or not.
 class SmallCluster {
  public:
-  SmallCluster(ClusterConfig config, GroupObserver* observer);
+  SmallCluster(ClusterConfig config, GroupObserver* observer)
+      : SmallCluster(std::move(config), std::vector<GroupObserver*>{observer}) {}
+  /// One observer for each replica.
+  SmallCluster(ClusterConfig config, std::vector<GroupObserver*> observers);
   ~SmallCluster();
 
   Cluster& cluster() { return cluster_; }
