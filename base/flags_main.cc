@@ -28,6 +28,7 @@ constexpr FlagAlias kAliases[] = {
     {"tensor_parallel_size", "tp"},
     {"pipeline_parallel_size", "pp"},
     {"data_parallel_size", "replicas"},
+    {"gpu_memory_utilization", "memory_fraction"},
 };
 
 bool IsFlag(std::string_view arg) { return arg.size() > 1 && arg[0] == '-' && arg != "--"; }

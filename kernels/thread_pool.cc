@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/yielding.h"
 #include "glog/logging.h"
 
 namespace lockstep::kernels {
@@ -21,11 +22,6 @@ using Clock = std::chrono::steady_clock;
 // Longer spinning starves a rank that shares the core; shorter misses the next region, which
 // usually follows within a microsecond or two.
 constexpr std::chrono::microseconds kSpin{5};
-// Waking a sleeper costs an interrupt between cores, which a virtual machine pays with an exit: in
-// a decode step of one rank with two threads that was an eighth of the time.
-constexpr std::chrono::milliseconds kYield{1};
-// A yield that takes longer gave the core to somebody who computes.
-constexpr std::chrono::microseconds kQuickYield{20};
 
 void CpuRelax() {
 #if defined(__x86_64__)
@@ -43,12 +39,7 @@ void AwaitChange(const std::atomic<int>& value, int old) {
       CpuRelax();
     }
   } while (Clock::now() < until);
-  Clock::time_point now = Clock::now();
-  for (Clock::time_point end = now + kYield, last = now; now < end && now - last < kQuickYield;) {
-    sched_yield();
-    if (changed()) return;
-    last = std::exchange(now, Clock::now());
-  }
+  if (YieldUntil(changed)) return;
   while (!changed()) value.wait(old, std::memory_order_acquire);
 }
 

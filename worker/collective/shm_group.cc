@@ -2,7 +2,6 @@
 #include "worker/collective/shm_group.h"
 
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "base/yielding.h"
 
 namespace lockstep::worker {
 namespace {
@@ -24,7 +24,6 @@ using std::chrono::nanoseconds;
 
 constexpr nanoseconds kMaxSpin = microseconds(5);
 constexpr nanoseconds kMinSpin = nanoseconds(500);
-constexpr nanoseconds kYield = microseconds(100);
 /// How often a sleeper looks whether the peers that it waits for are alive.
 constexpr nanoseconds kLivenessPeriod = milliseconds(20);
 
@@ -94,7 +93,10 @@ absl::Status ShmGroup::WaitSlowly(absl::FunctionRef<bool()> ready, RankSet neede
                                   absl::Time deadline) {
   Clock::time_point start = Clock::now();
   absl::Status status;
-  if (!Spin(ready) && !Yield(ready)) status = Sleep(ready, needed, deadline);
+  auto ready_or_failed = [&] { return ready() || failure_.raised(); };
+  if (!Spin(ready) && !(YieldUntil(ready_or_failed) && ready())) {
+    status = Sleep(ready, needed, deadline);
+  }
   nanoseconds waited = Clock::now() - start;
   wait_ns_.fetch_add(waited.count(), std::memory_order_relaxed);
   // Who waited knows better what it means that the time is over.
@@ -116,15 +118,6 @@ bool ShmGroup::Spin(absl::FunctionRef<bool()> ready) {
     }
   } while (Clock::now() < end);
   spin_ = std::max(kMinSpin, spin_ / 2);
-  return false;
-}
-
-bool ShmGroup::Yield(absl::FunctionRef<bool()> ready) {
-  Clock::time_point end = Clock::now() + kYield;
-  do {
-    sched_yield();
-    if (ready()) return true;
-  } while (Clock::now() < end && !failure_.raised());
   return false;
 }
 

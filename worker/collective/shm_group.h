@@ -78,7 +78,6 @@ class ShmGroup {
   static void Ring(ShmBell& bell);
   absl::Status WaitSlowly(absl::FunctionRef<bool()> ready, RankSet needed, absl::Time deadline);
   bool Spin(absl::FunctionRef<bool()> ready);
-  bool Yield(absl::FunctionRef<bool()> ready);
   absl::Status Sleep(absl::FunctionRef<bool()> ready, RankSet needed, absl::Time deadline);
   absl::Status CheckPeers(RankSet needed, bool check_alive);
 
