@@ -15,6 +15,7 @@
 
 #include "absl/time/clock.h"
 #include "worker/collective/collective.h"
+#include "worker/testing/reference_sampler.h"
 
 namespace lockstep::worker {
 namespace {
@@ -29,29 +30,15 @@ std::vector<float> RandomLogits(int count, uint32_t seed, double spread) {
   return logits;
 }
 
-// The probabilities that the documentation promises.
-std::vector<double> Reference(const std::vector<float>& logits, const Sampling& sampling) {
-  std::vector<int> order(logits.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
-  std::vector<double> weights(logits.size());
-  for (size_t i = 0; i < order.size(); ++i) {
-    bool kept = sampling.top_k == 0 || static_cast<int>(i) < sampling.top_k;
-    if (kept) weights[order[i]] = std::exp(logits[order[i]] / sampling.temperature);
-  }
-  auto normalize = [&] {
-    double sum = 0;
-    for (double weight : weights) sum += weight;
-    for (double& weight : weights) weight /= sum;
-  };
-  normalize();
-  double before = 0;
-  for (int id : order) {
-    if (before >= sampling.top_p) weights[id] = 0;
-    before += weights[id];
-  }
-  normalize();
-  return weights;
+// What the draws of a temperature-1 row without any restriction have as probabilities.
+std::vector<double> Softmax(const std::vector<float>& logits) {
+  return ReferenceProbabilities({logits.begin(), logits.end()}, {.temperature = 1});
+}
+
+std::vector<int32_t> Ids(const Choice& choice) {
+  std::vector<int32_t> ids;
+  for (const ScoredToken& token : choice.alternatives) ids.push_back(token.token);
+  return ids;
 }
 
 // The vocabulary of `all` divided over `tp` ranks, each a thread with shared-memory collectives.
@@ -88,7 +75,7 @@ class Shards {
       for (const auto& row : logits)
         mine.insert(mine.end(), row.begin() + begin, row.begin() + end);
       kernels::ThreadPool pool(2);
-      Sampler sampler({begin, end}, slice, *groups_[rank], pool);
+      Sampler sampler({begin, end}, vocab_, *groups_[rank], pool);
       kernels::ConstMatrix view(mine.data(), static_cast<int64_t>(logits.size()), end - begin);
       auto result = sampler.Choose(view, rows);
       EXPECT_TRUE(result.ok()) << result.status();
@@ -98,6 +85,7 @@ class Shards {
       for (size_t i = 0; i < rows.size(); ++i) {
         EXPECT_EQ(choices[rank][i].token, choices[0][i].token);
         EXPECT_EQ(choices[rank][i].logprob, choices[0][i].logprob);
+        EXPECT_EQ(Ids(choices[rank][i]), Ids(choices[0][i]));
       }
     }
     return choices[0];
@@ -127,6 +115,21 @@ std::vector<Case> Cases() {
       {"Cold", {.temperature = 0.4, .seed = 4}},
       {"Hot", {.temperature = 3, .seed = 5}},
       {"TopK", {.temperature = 1, .top_k = 5, .seed = 6}},
+      {"MinP", {.temperature = 1, .seed = 12, .min_p = 0.05}},
+      {"MinPOfAll", {.temperature = 1, .seed = 13, .min_p = 1e-12}},
+      {"TopPAndMinP", {.temperature = 1.5, .top_p = 0.9, .seed = 14, .min_p = 0.1}},
+      {"EverythingAtOnce",
+       {.temperature = 1.2,
+        .top_k = 20,
+        .top_p = 0.95,
+        .seed = 15,
+        .min_p = 0.01,
+        .repetition_penalty = 1.4,
+        .presence_penalty = 0.5,
+        .frequency_penalty = -0.3,
+        .logit_bias = {{3, 2.0f}, {36, -1.0f}},
+        .min_tokens = 9,
+        .end_token_ids = {0, 5}}},
       {"TopP", {.temperature = 1, .top_p = 0.7, .seed = 7}},
       {"TopPOfNearlyAll", {.temperature = 1, .top_p = 0.999999, .seed = 8}},
       {"TopKAndTopP", {.temperature = 1.3, .top_k = 12, .top_p = 0.8, .seed = 9}},
@@ -136,49 +139,33 @@ std::vector<Case> Cases() {
 
 class DistributionTest : public testing::TestWithParam<Case> {};
 
-// Chi-square with the Wilson-Hilferty normal approximation; fails by chance once in 10^6.
 TEST_P(DistributionTest, IsTheReferencesForEveryDivision) {
   const Case& c = GetParam();
+  const std::vector<int32_t> prompt = {1, 1, 4, 30};
+  const std::vector<int32_t> output = {4, 9, 9, 2};
+  const TokenCounts counts = CountsOf(prompt, output);
   const std::vector<float> logits = RandomLogits(kVocab, 11, c.spread);
-  const std::vector<double> expected = Reference(logits, c.sampling);
+  const std::vector<double> expected = ReferenceProbabilities(
+      ReferenceProcessed({logits.begin(), logits.end()}, c.sampling, prompt, output), c.sampling);
   constexpr int kDraws = 10000;
   std::vector<LogitRow> rows;
-  for (int i = 0; i < kDraws; ++i) rows.push_back({&c.sampling, 100 + i});
+  for (int i = 0; i < kDraws; ++i) {
+    rows.push_back({.sampling = &c.sampling,
+                    .position = 100 + i,
+                    .counts = &counts,
+                    .generated = static_cast<int64_t>(output.size())});
+  }
   const std::vector<std::vector<float>> same(kDraws, logits);
-  std::vector<Choice> first;
+  std::vector<int32_t> first;
   for (int tp : {1, 2, 4}) {
     std::vector<Choice> choices = Shards(tp, kVocab).Choose(same, rows);
     ASSERT_EQ(choices.size(), rows.size());
-    if (tp == 1) first = choices;
-    for (int i = 0; i < kDraws; ++i) ASSERT_EQ(choices[i].token, first[i].token) << "TP " << tp;
+    std::vector<int32_t> draws;
+    for (const Choice& choice : choices) draws.push_back(choice.token);
+    if (tp == 1) first = draws;
+    EXPECT_EQ(draws, first) << "TP " << tp;
   }
-  std::vector<int> counts(kVocab);
-  for (const Choice& choice : first) ++counts[choice.token];
-  double chi_square = 0;
-  int cells = 0;
-  double rest_expected = 0;
-  double rest_count = 0;
-  for (int id = 0; id < kVocab; ++id) {
-    double mean = expected[id] * kDraws;
-    if (expected[id] == 0) {
-      EXPECT_EQ(counts[id], 0) << "id " << id << " is not among the kept";
-    } else if (mean < 10) {
-      rest_expected += mean;
-      rest_count += counts[id];
-    } else {
-      chi_square += (counts[id] - mean) * (counts[id] - mean) / mean;
-      ++cells;
-    }
-  }
-  if (rest_expected > 0) {
-    chi_square += (rest_count - rest_expected) * (rest_count - rest_expected) / rest_expected;
-    ++cells;
-  }
-  double freedom = cells - 1;
-  if (freedom < 1) return;
-  double spread = 2 / (9 * freedom);
-  double z = (std::cbrt(chi_square / freedom) - (1 - spread)) / std::sqrt(spread);
-  EXPECT_LT(z, 4.8) << "chi-square " << chi_square << " of " << freedom;
+  EXPECT_GT(ChiSquarePValue(first, expected), 1e-6);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sampler, DistributionTest, testing::ValuesIn(Cases()),
@@ -190,10 +177,13 @@ TEST(SamplerTest, LargeVocabularyDrawsAreTheSameForEveryDivision) {
       {.temperature = 0},
       {.temperature = 1, .seed = 1},
       {.temperature = 1, .top_k = 256, .seed = 2},
-      {.temperature = 1, .top_k = 300, .seed = 3},  // beyond what candidates cover
+      {.temperature = 1, .top_k = 2000, .seed = 3},  // beyond what candidates cover
       {.temperature = 1, .top_p = 0.3, .seed = 4},
       {.temperature = 5, .top_p = 0.95, .seed = 5},  // beyond what candidates cover
       {.temperature = 0.2, .top_k = 19000, .top_p = 0.9, .seed = 6},
+      {.temperature = 8, .top_k = 5000, .top_p = 0.9, .seed = 7},
+      {.temperature = 20, .seed = 8, .min_p = 0.5},
+      {.temperature = 20, .top_p = 0.5, .seed = 9, .min_p = 0.6},
   };
   std::vector<std::vector<float>> logits;
   std::vector<LogitRow> rows;
@@ -227,7 +217,7 @@ TEST(SamplerTest, GreedyTiesGoToTheLowestIdAcrossShards) {
 TEST(SamplerTest, LogprobIsOfTheRawDistribution) {
   const std::vector<float> logits = RandomLogits(kVocab, 5, 2);
   const Sampling warm{.temperature = 2.5, .top_k = 3, .seed = 8};
-  std::vector<double> raw = Reference(logits, {.temperature = 1});
+  std::vector<double> raw = Softmax(logits);
   for (int tp : {1, 4}) {
     std::vector<Choice> choices =
         Shards(tp, kVocab).Choose({logits, logits}, {{&warm, 3, true}, {.target = 9}});
@@ -235,6 +225,72 @@ TEST(SamplerTest, LogprobIsOfTheRawDistribution) {
     EXPECT_EQ(choices[1].token, 9);
     EXPECT_NEAR(choices[1].logprob, std::log(raw[9]), 1e-6);
   }
+}
+
+TEST(SamplerTest, WideRowsKeepWhatTheReferenceKeeps) {
+  constexpr int kLarge = 3000;
+  constexpr int kDraws = 1500;
+  const std::vector<float> logits = RandomLogits(kLarge, 21, 1);
+  for (const Sampling& sampling :
+       {Sampling{.temperature = 1, .top_p = 0.8, .seed = 1},
+        Sampling{.temperature = 2, .top_k = 1500, .top_p = 0.7, .seed = 2},
+        Sampling{.temperature = 3, .top_k = 1100, .seed = 3},
+        Sampling{.temperature = 9, .seed = 4, .min_p = 0.55}}) {
+    const std::vector<double> expected =
+        ReferenceProbabilities({logits.begin(), logits.end()}, sampling);
+    std::vector<LogitRow> rows;
+    for (int i = 0; i < kDraws; ++i) rows.push_back({.sampling = &sampling, .position = i});
+    std::vector<int32_t> draws;
+    for (const Choice& choice : Shards(2, kLarge).Choose(std::vector(kDraws, logits), rows)) {
+      draws.push_back(choice.token);
+    }
+    const auto kept =
+        std::count_if(expected.begin(), expected.end(), [](double p) { return p > 0; });
+    EXPECT_GT(kept, Sampler::kCandidates) << "not wide";
+    EXPECT_LT(kept, kLarge) << "keeps all";
+    EXPECT_GT(ChiSquarePValue(draws, expected), 1e-6);
+  }
+}
+
+TEST(SamplerTest, AlternativesAreTheMostProbableOfTheRawDistribution) {
+  std::vector<float> logits = RandomLogits(kVocab, 6, 2);
+  logits[33] = logits[2] = 9;  // a tie for the first place
+  const Sampling biased{.temperature = 1, .seed = 1, .logit_bias = {{7, 100.0f}}};
+  const std::vector<double> raw = Softmax(logits);
+  std::vector<int32_t> order(kVocab);
+  for (int i = 0; i < kVocab; ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  for (int tp : {1, 2, 4, 8}) {
+    std::vector<Choice> choices =
+        Shards(tp, kVocab)
+            .Choose({logits, logits, logits},
+                    {{.sampling = &biased, .position = 1, .logprob = true, .alternatives = 5},
+                     {.target = 36, .alternatives = 20},
+                     {.target = 36}});
+    EXPECT_EQ(choices[0].token, 7) << "the bias decides";
+    EXPECT_NEAR(choices[0].logprob, std::log(raw[7]), 1e-6) << "and leaves the raw distribution";
+    EXPECT_EQ(Ids(choices[0]), std::vector(order.begin(), order.begin() + 5));
+    EXPECT_EQ(Ids(choices[1]), std::vector(order.begin(), order.begin() + 20));
+    EXPECT_TRUE(choices[2].alternatives.empty());
+    for (const ScoredToken& token : choices[1].alternatives) {
+      EXPECT_NEAR(token.logprob, std::log(raw[token.token]), 1e-6);
+    }
+  }
+}
+
+TEST(SamplerTest, MoreAlternativesThanIdsAreAllOfThem) {
+  const std::vector<float> logits = RandomLogits(6, 3, 1);
+  for (int tp : {1, 4}) {
+    EXPECT_EQ(Ids(Shards(tp, 6).Choose({logits}, {{.target = 0, .alternatives = 20}})[0]).size(),
+              6u);
+  }
+}
+
+TEST(SamplerTest, AlmostNoTemperatureIsGreedy) {
+  const std::vector<float> flat(kVocab, 1.0f);
+  const Sampling cold{.temperature = 1e-300, .seed = 1};
+  EXPECT_EQ(Shards(2, kVocab).Choose({flat}, {{&cold, 0}})[0].token, 0);
 }
 
 TEST(SamplerTest, SeedChoiceAndPositionEachChangeTheDraw) {
@@ -270,6 +326,23 @@ TEST(NoiseTest, TheUpperBoundHolds) {
   Noise noise(1, 2, 3);
   for (int32_t id = 0; id < 200000; ++id) {
     ASSERT_LE(noise.Gumbel(id), noise.UpperBound(id)) << id;
+  }
+}
+
+TEST(NoiseTest, NoIdAboveTheBitsThresholdHasMoreNoise) {
+  const Noise noise(4, 5, 6);
+  for (double gumbel : {-3.0, -0.5, 0.0, 1.0, 4.0, 9.0}) {
+    const uint64_t threshold = Noise::BitsThreshold(gumbel);
+    int passed = 0;
+    int more = 0;
+    for (int32_t id = 0; id < 50000; ++id) {
+      const bool passes = Mix64(noise.StreamAt(id)) < threshold;
+      ASSERT_TRUE(passes || noise.Gumbel(id) <= gumbel) << id;
+      passed += passes;
+      more += noise.Gumbel(id) > gumbel;
+    }
+    if (gumbel < 1) continue;
+    EXPECT_LE(passed, more * 1.3 + 5) << "the bound is worth little";
   }
 }
 

@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include <bit>
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -272,6 +272,116 @@ TEST(StepRunnerTest, BatchesMayBeOutstandingInAPipeline) {
       ++answered;
     }
     EXPECT_EQ(output.tokens, one_by_one.tokens) << plan.tp << " x " << plan.pp;
+  }
+}
+
+// Every parameter at once, so that each step depends on the tokens before it.
+v1::NewSequence Choosy(uint64_t id, int prompt_tokens) {
+  v1::NewSequence sequence = BatchComposer::Greedy(id, prompt_tokens);
+  v1::SamplingParams& sampling = *sequence.mutable_sampling();
+  sampling.set_temperature(1.5);
+  sampling.set_top_k(40);
+  sampling.set_top_p(0.98);
+  sampling.set_min_p(0.001);
+  sampling.set_seed(99);
+  sampling.set_repetition_penalty(1.3);
+  sampling.set_presence_penalty(0.7);
+  sampling.set_frequency_penalty(0.4);
+  sampling.set_min_tokens(10);
+  (*sampling.mutable_logit_bias())[12] = 1.5f;
+  sequence.add_end_token_ids(3);
+  sequence.set_top_logprobs(5);
+  sequence.set_prompt_top_logprobs(2);
+  return sequence;
+}
+
+// The tokens of `count` queued decode steps after `prompt`, as many outstanding as the plan allows.
+std::vector<int32_t> ChoosyTokens(const Plan& plan, const std::vector<int32_t>& prompt,
+                                  int prompt_tokens, int count) {
+  auto cluster = MakeCluster(TinySpec(false), plan);
+  if (!cluster) return {};
+  BatchComposer composer(kEpoch);
+  composer.New(Choosy(1, prompt_tokens));
+  composer.Chunk(1, prompt, true);
+  for (int i = 0; i < count; ++i) {
+    cluster->Submit(composer.Take());
+    composer.Decode(1);
+  }
+  Output output;
+  for (int i = 0; i < count; ++i) {
+    auto result = cluster->Next();
+    EXPECT_TRUE(result.ok()) << result.status();
+    if (!result.ok()) return {};
+    for (const auto& sampled : result->sampled()) output.tokens.push_back(sampled.token_id());
+  }
+  return output.tokens;
+}
+
+TEST(StepRunnerTest, PenaltiesSeeTheQueuedTokensUnderEveryPlanAndAfterARePrefill) {
+  const std::vector<int32_t> prompt = Prompt(20, 77, 1);
+  const std::vector<int32_t> alone = ChoosyTokens({1, 1}, prompt, 20, 24);
+  ASSERT_EQ(alone.size(), 24u);
+  for (Plan plan : {Plan{2, 1}, Plan{4, 1}, Plan{1, 2}, Plan{2, 2}}) {
+    EXPECT_EQ(ChoosyTokens(plan, prompt, 20, 24), alone) << plan.tp << " x " << plan.pp;
+  }
+  std::vector<int32_t> so_far = prompt;
+  so_far.insert(so_far.end(), alone.begin(), alone.begin() + 9);
+  EXPECT_EQ(ChoosyTokens({1, 2}, so_far, 20, 15),
+            std::vector<int32_t>(alone.begin() + 9, alone.end()));
+}
+
+TEST(StepRunnerTest, ReportsAlternativesOfSampledAndPromptTokens) {
+  auto cluster = MakeCluster(TinySpec(false), {2, 2});
+  ASSERT_NE(cluster, nullptr);
+  BatchComposer composer(kEpoch);
+  const std::vector<int32_t> prompt = Prompt(7, 77, 1);
+  composer.New(Choosy(1, 7));
+  composer.Chunk(1, prompt, true);
+  auto result = cluster->Run(composer.Take());
+  ASSERT_TRUE(result.ok()) << result.status();
+  const auto logits = ReferenceLogits(TinySpec(false), kSeed, prompt);
+  const auto expect_best = [&](const v1::TokenAlternatives& actual, int row, int count) {
+    ASSERT_EQ(actual.token_ids_size(), count);
+    ASSERT_EQ(actual.logprobs_size(), count);
+    std::vector<double> sorted = logits[row];
+    std::sort(sorted.rbegin(), sorted.rend());
+    for (int i = 0; i < count; ++i) {
+      EXPECT_NEAR(logits[row][actual.token_ids(i)], sorted[i], 1e-4);
+      EXPECT_NEAR(actual.logprobs(i), ReferenceLogprob(logits[row], actual.token_ids(i)), 1e-4);
+    }
+  };
+  ASSERT_EQ(result->sampled_size(), 1);
+  expect_best(result->sampled(0).top_logprobs(), 6, 5);
+  ASSERT_EQ(result->prompt_logprobs_size(), 1);
+  ASSERT_EQ(result->prompt_logprobs(0).top_logprobs_size(), 6);
+  for (int i = 0; i < 6; ++i) expect_best(result->prompt_logprobs(0).top_logprobs(i), i, 2);
+}
+
+TEST(StepRunnerTest, ASharedPrefixGivesTheBitsOfAComputedOne) {
+  const model::DecoderSpec spec = TinySpec(false);
+  const std::vector<int32_t> prompt = Prompt(50, 77, 6);
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (Plan plan : {Plan{1, 1}, Plan{2, 2}}) {
+      auto cluster = MakeCluster(spec, plan, dtype);
+      ASSERT_NE(cluster, nullptr);
+      BatchComposer composer(kEpoch);
+      Output computed = Generate(*cluster, composer, 1, prompt, {50}, 8);
+      v1::NewSequence sharing = BatchComposer::Greedy(2, 50);
+      for (int block : {0, 1, 2}) sharing.add_shared_block_ids(block);
+      composer.New(sharing);
+      composer.Chunk(2, {prompt.begin() + 48, prompt.end()}, true);
+      std::vector<int32_t> tokens;
+      std::vector<float> logprobs;
+      for (int step = 0; step < 8; ++step) {
+        auto result = cluster->Run(composer.Take());
+        ASSERT_TRUE(result.ok()) << result.status();
+        tokens.push_back(result->sampled(0).token_id());
+        logprobs.push_back(result->sampled(0).logprob());
+        composer.Decode(2);
+      }
+      EXPECT_EQ(tokens, computed.tokens);
+      EXPECT_EQ(logprobs, std::vector<float>(computed.logprobs.end() - 8, computed.logprobs.end()));
+    }
   }
 }
 

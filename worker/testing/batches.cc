@@ -32,7 +32,7 @@ v1::StepBatch BatchComposer::Take() {
 }
 
 void BatchComposer::New(const v1::NewSequence& sequence) {
-  lengths_[sequence.sequence_id()] = 0;
+  lengths_[sequence.sequence_id()] = kBlockTokens * sequence.shared_block_ids_size();
   *batch_.add_new_sequences() = sequence;
 }
 

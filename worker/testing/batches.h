@@ -21,6 +21,7 @@ class BatchComposer {
   /// The calls since the last Take, as the next batch.
   v1::StepBatch Take();
 
+  /// Goes on behind the sequence's shared blocks, if it has any.
   void New(const v1::NewSequence& sequence);
   void Free(uint64_t id);
   /// The next chunk of the sequence; samples if asked to. `next` as in SequenceChunk.

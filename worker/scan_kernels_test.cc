@@ -1,0 +1,95 @@
+// Every loop against the plain one, at lengths that fill no vector.
+#include "worker/scan_kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "worker/hash.h"
+
+namespace lockstep::worker {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+std::vector<float> RandomLogits(int count) {
+  std::mt19937 random(static_cast<uint32_t>(count));
+  std::normal_distribution<float> normal(0, 5);
+  std::vector<float> logits(count);
+  for (float& logit : logits) logit = normal(random);
+  return logits;
+}
+
+const int kLengths[] = {0, 1, 7, 15, 16, 17, 63, 64, 65, 130, 1000};
+
+TEST(ScanKernelsTest, MaxOfIsTheLargest) {
+  for (int length : kLengths) {
+    const std::vector<float> x = RandomLogits(length);
+    const float expected = x.empty() ? -kInfinity : *std::max_element(x.begin(), x.end());
+    EXPECT_EQ(MaxOf(x), expected) << length;
+  }
+}
+
+TEST(ScanKernelsTest, MaxOfPassesOverWhatIsNotANumber) {
+  std::vector<float> x = RandomLogits(100);
+  const float expected = MaxOf(x);
+  x.insert(x.begin() + 40, std::numeric_limits<float>::quiet_NaN());
+  x.push_back(std::numeric_limits<float>::quiet_NaN());
+  EXPECT_EQ(MaxOf(x), expected);
+}
+
+TEST(ScanKernelsTest, FirstAboveFindsAllInOrder) {
+  for (int length : kLengths) {
+    const std::vector<float> x = RandomLogits(length);
+    std::vector<int64_t> expected;
+    for (int i = 0; i < length; ++i) {
+      if (x[i] > 4) expected.push_back(i);
+    }
+    std::vector<int64_t> found;
+    for (int64_t i = FirstAbove(x, 0, 4); i < length; i = FirstAbove(x, i + 1, 4)) {
+      found.push_back(i);
+    }
+    EXPECT_EQ(found, expected) << length;
+  }
+}
+
+TEST(ScanKernelsTest, ExponentialsAreThoseOfTheLibrary) {
+  for (int length : kLengths) {
+    std::vector<float> x = RandomLogits(length);
+    if (length > 2) x[1] = -kInfinity;
+    std::vector<double> exps(length);
+    ExpOf(x, 20, 0.7, exps);
+    double sum = 0;
+    for (int i = 0; i < length; ++i) {
+      const double expected = std::exp((x[i] - 20.0) * 0.7);
+      EXPECT_NEAR(exps[i], expected, expected * 1e-14);
+      sum += expected;
+    }
+    EXPECT_NEAR(SumOfExp(x, 20, 0.7), sum, sum * 1e-13) << length;
+  }
+}
+
+TEST(ScanKernelsTest, FirstMixBelowFindsAllInOrder) {
+  constexpr uint64_t kStart = 0x123456789abcdef0;
+  for (uint64_t threshold : {uint64_t{1} << 63, uint64_t{1} << 58, uint64_t{0}}) {
+    std::vector<int64_t> expected;
+    for (int64_t i = 0; i < 999; ++i) {
+      if (Mix64(kStart + static_cast<uint64_t>(i) * kGoldenGamma) < threshold) {
+        expected.push_back(i);
+      }
+    }
+    std::vector<int64_t> found;
+    for (int64_t i = FirstMixBelow(kStart, 0, 999, threshold); i < 999;
+         i = FirstMixBelow(kStart, i + 1, 999, threshold)) {
+      found.push_back(i);
+    }
+    EXPECT_EQ(found, expected);
+  }
+}
+
+}  // namespace
+}  // namespace lockstep::worker
