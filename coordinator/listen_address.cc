@@ -15,7 +15,7 @@ bool IsLoopback(std::string_view host) {
 
 std::string ListenAddress::ToString() const { return absl::StrCat(host, ":", port); }
 
-absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
+absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text, std::string_view flag) {
   const size_t colon = text.rfind(':');
   ListenAddress address;
   if (colon == std::string_view::npos || colon == 0 ||
@@ -23,7 +23,7 @@ absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
       address.port > 65535 || (text[0] == '[') != (text[colon - 1] == ']') ||
       (text[0] != '[' && text.find(':') != colon)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "--listen is \"", std::string(text),
+        std::string(flag), " is \"", std::string(text),
         "\", but must be HOST:PORT with a port of 0 to 65535, like 127.0.0.1:50051 or [::1]:0"));
   }
   address.host = std::string(text.substr(0, colon));

@@ -18,8 +18,9 @@ struct ListenAddress {
   std::string ToString() const;
 };
 
-/// "HOST:PORT". InvalidArgument says what was found.
-absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text);
+/// "HOST:PORT", as given with `flag`. InvalidArgument says what was found.
+absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text,
+                                                 std::string_view flag = "--listen");
 
 }  // namespace lockstep::coordinator
 

@@ -5,7 +5,9 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
@@ -22,7 +24,15 @@ ABSL_FLAG(std::string, workers_model_dir, "",
           "the model's directory as the workers see it, where that differs from --model");
 ABSL_FLAG(std::string, listen, "127.0.0.1:50051",
           "HOST:PORT to listen on for clients, workers and coordinatorctl; port 0 chooses one");
-ABSL_FLAG(std::string, port_file, "", "file to write the port to, once it listens");
+ABSL_FLAG(
+    std::string, http, "",
+    "HOST:PORT to listen on for HTTP, in the form of OpenAI's API; port 0 chooses one (default: "
+    "no HTTP)");
+ABSL_FLAG(std::string, port_file, "",
+          "file to write the port to, once it listens, and a line with that of HTTP, if any");
+ABSL_FLAG(std::vector<std::string>, served_model_name, {},
+          "names, with commas between them, that requests may use for the model; answers give the "
+          "first (default: the directory's or the organisation's name)");
 ABSL_FLAG(bool, insecure, false,
           "listen in plain text, without authentication, on addresses that others can reach");
 ABSL_FLAG(int, tp, 1,
@@ -38,6 +48,8 @@ ABSL_FLAG(std::string, load_format, "safetensors",
           "safetensors, or dummy: seeded random weights, with config.json as the only file");
 ABSL_FLAG(bool, skip_tokenizer_init, false,
           "serve a model without tokenizer.json: token ids in and out, no text");
+ABSL_FLAG(std::optional<uint64_t>, seed, std::nullopt,
+          "of the seeds that requests without one get (default: drawn anew at every start)");
 ABSL_FLAG(uint64_t, dummy_seed, 0, "seed of --load-format=dummy");
 ABSL_FLAG(int64_t, max_model_len, 0,
           "longest prompt and continuation together, in tokens; 0: the model's own limit");
@@ -48,7 +60,8 @@ ABSL_FLAG(bool, enable_prefix_caching, true,
           "keep the key-value blocks of prompts for requests that begin alike; "
           "--noenable-prefix-caching computes every prompt anew");
 ABSL_FLAG(double, memory_fraction, 0.9,
-          "share of a worker's memory that weights, activations and key-value cache may take");
+          "share of a worker's memory that weights, activations and key-value cache may take (also "
+          "--gpu-memory-utilization)");
 
 namespace lockstep::coordinator {
 namespace {
@@ -58,6 +71,7 @@ constexpr int kMostReplicas = 1024;
 ModelFlags ModelFlagsAsGiven() {
   return {
       .model = absl::GetFlag(FLAGS_model),
+      .served_model_names = absl::GetFlag(FLAGS_served_model_name),
       .workers_model_dir = absl::GetFlag(FLAGS_workers_model_dir),
       .load_format = absl::GetFlag(FLAGS_load_format),
       .skip_tokenizer_init = absl::GetFlag(FLAGS_skip_tokenizer_init),
@@ -73,11 +87,11 @@ ModelFlags ModelFlagsAsGiven() {
   };
 }
 
-absl::StatusOr<ListenAddress> AllowedAddress() {
-  LOCKSTEP_ASSIGN_OR_RETURN(ListenAddress address, ParseListenAddress(absl::GetFlag(FLAGS_listen)));
+absl::StatusOr<ListenAddress> AllowedAddress(const std::string& value, const std::string& flag) {
+  LOCKSTEP_ASSIGN_OR_RETURN(ListenAddress address, ParseListenAddress(value, flag));
   if (!address.is_loopback && !absl::GetFlag(FLAGS_insecure)) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "--listen=", address.ToString(),
+        flag, "=", address.ToString(),
         " can be reached from other machines, and traffic is neither encrypted nor authenticated; "
         "listen on 127.0.0.1, or say --insecure if the network is trusted"));
   }
@@ -85,10 +99,13 @@ absl::StatusOr<ListenAddress> AllowedAddress() {
 }
 
 /// A reader of the file sees all of it or none.
-absl::Status WritePortFile(const std::string& file, int port) {
+absl::Status WritePortFile(const std::string& file, const Server& server) {
   if (file.empty()) return absl::OkStatus();
   const std::string temporary = file + ".new";
-  std::ofstream(temporary) << port << "\n";
+  std::ofstream out(temporary);
+  out << server.address().port << "\n";
+  if (server.http_address()) out << server.http_address()->port << "\n";
+  out.close();
   std::error_code error;
   std::filesystem::rename(temporary, file, error);
   if (!error) return absl::OkStatus();
@@ -101,8 +118,14 @@ absl::Status Run(const std::vector<std::string>& arguments, const sigset_t& stop
     return absl::InvalidArgumentError(
         absl::StrCat("\"", arguments[0], "\" is no flag; all arguments are flags, see --help"));
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(ListenAddress address, AllowedAddress());
+  LOCKSTEP_ASSIGN_OR_RETURN(ListenAddress address,
+                            AllowedAddress(absl::GetFlag(FLAGS_listen), "--listen"));
+  std::optional<ListenAddress> http;
+  if (const std::string value = absl::GetFlag(FLAGS_http); !value.empty()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(http, AllowedAddress(value, "--http"));
+  }
   LOCKSTEP_ASSIGN_OR_RETURN(ModelSetUp model, SetUpModel(ModelFlagsAsGiven()));
+  model.seed = absl::GetFlag(FLAGS_seed);
   model.cluster.replicas = absl::GetFlag(FLAGS_replicas);
   if (model.cluster.replicas < 1 || model.cluster.replicas > kMostReplicas) {
     return absl::InvalidArgumentError(absl::StrCat("--replicas is ", model.cluster.replicas,
@@ -115,10 +138,14 @@ absl::Status Run(const std::vector<std::string>& arguments, const sigset_t& stop
         absl::StrCat("--max-queue is ", engine.max_queue, ", but must be at least 1"));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Server> server,
-                            StartServer(std::move(model), engine, address));
-  absl::Status announced = WritePortFile(absl::GetFlag(FLAGS_port_file), server->address().port);
+                            StartServer(std::move(model), engine, address, http));
+  absl::Status announced = WritePortFile(absl::GetFlag(FLAGS_port_file), *server);
   if (announced.ok()) {
-    std::cout << "listening on " << server->address().ToString() << std::endl;
+    std::cout << "listening on " << server->address().ToString();
+    if (server->http_address()) {
+      std::cout << " and http://" << server->http_address()->ToString();
+    }
+    std::cout << std::endl;
     int signal = 0;
     sigwait(&stop_signals, &signal);
   }

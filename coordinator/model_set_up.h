@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ struct ModelSetUp {
   ServedModel served;
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<text::ChatTemplate> chat_template;  // null: the model has none
+  std::optional<uint64_t> seed;  // of the seeds of requests without one; nullopt: random
 };
 
 /// Finds and reads the model's files (weights are the workers' business) and makes the plan. With

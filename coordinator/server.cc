@@ -6,6 +6,8 @@
 #include <grpcpp/health_check_service_interface.h>
 
 #include <chrono>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,7 +17,10 @@
 #include "coordinator/cluster/cluster.h"
 #include "coordinator/cluster/cluster_service.h"
 #include "coordinator/engine/replicated_engine.h"
+#include "coordinator/http/http_server.h"
+#include "coordinator/http/routes.h"
 #include "coordinator/serve/inference_service.h"
+#include "coordinator/serve/seeding_engine.h"
 #include "coordinator/serve/serving_context.h"
 
 namespace lockstep::coordinator {
@@ -41,6 +46,10 @@ class HealthReporter {
     serving_ = serving;
     Report();
   }
+  bool serving() const {
+    absl::MutexLock lock(&mutex_);
+    return serving_;
+  }
 
  private:
   void Report() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -48,7 +57,7 @@ class HealthReporter {
     health_->SetServingStatus(v1::InferenceService::service_full_name(), serving_);
   }
 
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   grpc::HealthCheckServiceInterface* health_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool serving_ ABSL_GUARDED_BY(mutex_) = false;
 };
@@ -63,11 +72,24 @@ class GrpcServer final : public Server {
                  [this](bool serving) { health_.SetServing(serving); }),
         served_(std::move(model.served)),
         chat_template_(std::move(model.chat_template)),
+        seeding_engine_(MakeSeedingEngine(model.seed)),
         inference_service_(Serving()),
+        routes_(Serving(), [this] { return NotServingReason(); }),
         cluster_service_(&cluster_),
         admin_service_(&cluster_, [this] { return Usage(); }) {}
 
   ~GrpcServer() override { Stop(); }
+
+  absl::Status StartHttp(const ListenAddress& address) {
+    absl::StatusOr<std::unique_ptr<HttpServer>> started =
+        HttpServer::Start(address.host, address.port,
+                          [this](const HttpRequest& request) { return routes_.Answer(request); });
+    if (!started.ok()) return started.status();
+    http_ = *std::move(started);
+    http_address_ = address;
+    http_address_->port = http_->port();
+    return absl::OkStatus();
+  }
 
   absl::Status Start() {
     grpc::EnableDefaultHealthCheckService(true);
@@ -99,11 +121,13 @@ class GrpcServer final : public Server {
   }
 
   const ListenAddress& address() const override { return address_; }
+  const std::optional<ListenAddress>& http_address() const override { return http_address_; }
 
   void Stop() override {
     if (server_ == nullptr) return;
     cluster_.Shutdown("the coordinator has been stopped");
     engine_.Shutdown();
+    if (http_ != nullptr) http_->Stop();
     server_->Shutdown(std::chrono::system_clock::now() + kGraceForStreams);
     health_.Attach(nullptr);
     server_.reset();
@@ -122,11 +146,21 @@ class GrpcServer final : public Server {
     return usage;
   }
 
+  std::optional<std::string> NotServingReason() const {
+    if (health_.serving()) return std::nullopt;
+    return cluster_.Topology().detail();
+  }
+
+  std::unique_ptr<SeedingEngine> MakeSeedingEngine(std::optional<uint64_t> seed) {
+    return seed ? std::make_unique<SeedingEngine>(*seed, engine_) : nullptr;
+  }
+
   ServingContext Serving() {
-    return {.model = served_,
-            .tokenizer = *tokenizer_,
-            .chat_template = chat_template_.get(),
-            .engine = engine_};
+    return {
+        .model = served_,
+        .tokenizer = *tokenizer_,
+        .chat_template = chat_template_.get(),
+        .engine = seeding_engine_ != nullptr ? *seeding_engine_ : static_cast<Engine&>(engine_)};
   }
 
   ListenAddress address_;
@@ -136,18 +170,25 @@ class GrpcServer final : public Server {
   Cluster cluster_;
   const ServedModel served_;
   const std::unique_ptr<text::ChatTemplate> chat_template_;
+  const std::unique_ptr<SeedingEngine> seeding_engine_;
   InferenceService inference_service_;
+  const Routes routes_;
   ClusterService cluster_service_;
   AdminService admin_service_;
   std::unique_ptr<grpc::Server> server_;
+  std::optional<ListenAddress> http_address_;
+  // Last: its threads use all of the above.
+  std::unique_ptr<HttpServer> http_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> StartServer(ModelSetUp model, const EngineOptions& engine,
-                                                    const ListenAddress& address) {
+                                                    const ListenAddress& address,
+                                                    const std::optional<ListenAddress>& http) {
   auto server = std::make_unique<GrpcServer>(std::move(model), engine, address);
   absl::Status started = server->Start();
+  if (started.ok() && http) started = server->StartHttp(*http);
   if (!started.ok()) return started;
   return server;
 }

@@ -44,11 +44,21 @@ absl::StatusOr<std::filesystem::path> MakeLogDir(const std::string& wanted) {
   return std::filesystem::path(path);
 }
 
-std::string ReadFirstLine(const std::filesystem::path& file) {
+/// The ports that the coordinator has written, gRPC's first; none before it listens.
+std::vector<std::string> ReadPorts(const std::filesystem::path& file) {
   std::ifstream in(file);
-  std::string line;
-  std::getline(in, line);
-  return line;
+  std::vector<std::string> ports;
+  for (std::string line; std::getline(in, line);) ports.push_back(line);
+  return ports;
+}
+
+/// Where to dial what listens at `listen` with that port.
+std::string DialAddress(const std::string& listen, const std::string& port) {
+  std::string host = listen.substr(0, listen.rfind(':'));
+  // What was bound to every address is dialled on loopback.
+  if (host == "0.0.0.0" || host.empty()) host = "127.0.0.1";
+  if (host == "[::]") host = "[::1]";
+  return absl::StrCat(host, ":", port);
 }
 
 }  // namespace
@@ -77,13 +87,14 @@ absl::Status LocalCluster::StartCoordinator(const UpOptions& options,
                                         absl::StrCat("--pp=", options.pp),
                                         absl::StrCat("--replicas=", options.replicas),
                                         absl::StrCat("--port-file=", port_file.string())};
+  if (!options.http.empty()) arguments.push_back(absl::StrCat("--http=", options.http));
   arguments.insert(arguments.end(), options.coordinator_arguments.begin(),
                    options.coordinator_arguments.end());
   LOCKSTEP_ASSIGN_OR_RETURN(coordinator_,
                             ChildProcess::Start(arguments, log_dir_ / "coordinatord.log"));
   absl::Time deadline = absl::Now() + kCoordinatorStart;
-  std::string port;
-  while ((port = ReadFirstLine(port_file)).empty()) {
+  std::vector<std::string> ports;
+  while ((ports = ReadPorts(port_file)).empty()) {
     if (std::optional<std::string> ended = coordinator_->Ended()) {
       return absl::FailedPreconditionError(absl::StrCat("coordinatord ended with ", *ended, ":\n",
                                                         Tail(coordinator_->log_file(), 20)));
@@ -96,11 +107,8 @@ absl::Status LocalCluster::StartCoordinator(const UpOptions& options,
     }
     absl::SleepFor(absl::Milliseconds(2));
   }
-  std::string host = options.listen.substr(0, options.listen.rfind(':'));
-  // What was bound to every address is dialled on loopback.
-  if (host == "0.0.0.0" || host.empty()) host = "127.0.0.1";
-  if (host == "[::]") host = "[::1]";
-  address_ = absl::StrCat(host, ":", port);
+  address_ = DialAddress(options.listen, ports[0]);
+  if (ports.size() > 1) http_address_ = DialAddress(options.http, ports[1]);
   return absl::OkStatus();
 }
 

@@ -30,6 +30,8 @@ class LocalCluster {
 
   /// HOST:PORT that the coordinator listens on.
   const std::string& address() const { return address_; }
+  /// The same for HTTP; empty if it listens for none.
+  const std::string& http_address() const { return http_address_; }
   const std::filesystem::path& log_dir() const { return log_dir_; }
 
   /// Starts ended workers again, saying so on stderr. Unavailable when the coordinator has ended,
@@ -55,6 +57,7 @@ class LocalCluster {
   std::filesystem::path bin_dir_;
   std::filesystem::path log_dir_;
   std::string address_;
+  std::string http_address_;
   std::optional<ChildProcess> coordinator_;
   std::vector<Worker> workers_;
 };

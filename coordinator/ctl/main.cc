@@ -21,12 +21,15 @@ const std::vector<std::pair<std::string, std::string>>& CoordinatorFlags() {
   static const auto& flags = *new std::vector<std::pair<std::string, std::string>>{
       {"dtype", "arithmetic and key-value cache: bf16 or fp32 (default bf16)"},
       {"load-format", "safetensors, or dummy for seeded random weights without any file"},
+      {"served-model-name", "names that requests may use for the model, with commas between them"},
+      {"max-queue", "most requests that wait at once; more are refused (default 1024)"},
+      {"seed", "of the seeds that requests without one get (default: drawn anew at every start)"},
       {"dummy-seed", "seed of --load-format=dummy"},
       {"max-model-len",
        "longest prompt and continuation together, in tokens (default the model's)"},
       {"max-num-seqs", "most requests that run at once (default 32)"},
       {"max-num-batched-tokens", "most tokens in one step (default 2048)"},
-      {"memory-fraction",
+      {"memory-fraction,--gpu-memory-utilization",
        "share of the memory that weights and key-value cache may take (default 0.9)"},
   };
   return flags;
@@ -96,6 +99,8 @@ void AddUp(CLI::App& app, int* exit_status) {
       ->capture_default_str();
   up->add_option("--listen", options->listen, "HOST:PORT of gRPC; port 0 takes a free one")
       ->capture_default_str();
+  up->add_option("--http", options->http,
+                 "HOST:PORT of HTTP, in the form of OpenAI's API; port 0 takes a free one");
   up->add_option("--log-dir", options->log_dir, "where the logs go (default: a new directory)");
   up->add_flag("--allow-cross-node-tp", *allow_cross_node_tp,
                "let a tensor-parallel group span nodes, at the price of slower all-reduces");
@@ -115,7 +120,8 @@ void AddUp(CLI::App& app, int* exit_status) {
     if (!*prefix_caching) options->coordinator_arguments.push_back("--noenable-prefix-caching");
     for (const auto& [name, value] : *passed_on) {
       if (!value.empty()) {
-        options->coordinator_arguments.push_back(absl::StrCat("--", name, "=", value));
+        options->coordinator_arguments.push_back(
+            absl::StrCat("--", name.substr(0, name.find(',')), "=", value));
       }
     }
     *exit_status = RunUp(*options);

@@ -82,7 +82,9 @@ absl::Status Run(const UpOptions& options) {
                             LocalCluster::Start(options, [] { return interrupted.load(); }));
   std::cerr << "logs: " << cluster->log_dir().string() << "\n";
   LOCKSTEP_RETURN_IF_ERROR(WaitUntilServing(*cluster));
-  std::cout << "serving on " << cluster->address() << " after "
+  std::cout << "serving on " << cluster->address()
+            << (cluster->http_address().empty() ? "" : " and http://" + cluster->http_address())
+            << " after "
             << absl::FormatDuration(absl::Trunc(absl::Now() - start, absl::Milliseconds(10)))
             << "; Ctrl-C stops it" << std::endl;
   while (!interrupted) {

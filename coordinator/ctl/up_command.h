@@ -10,6 +10,7 @@ namespace lockstep::coordinator {
 
 struct UpOptions {
   std::string listen = "127.0.0.1:50051";  // HOST:PORT of gRPC; port 0 takes a free one
+  std::string http;                        // the same of HTTP; empty for none
   int tp = 1;
   int pp = 1;
   // Groups of tp x pp workers.

@@ -122,7 +122,10 @@ class Cluster(Client):
         if not line.startswith("serving on "):
             self.process.wait(START_SECONDS)
             raise RuntimeError("up failed: " + self.log())
-        super().__init__(line.split()[2])
+        words = line.split()
+        super().__init__(words[2])
+        # "serving on GRPC and http://HTTP after ...", with --http.
+        self.http_address = words[4].removeprefix("http://") if words[3] == "and" else None
 
     def log(self):
         """What all processes wrote, for a failing test's message."""
