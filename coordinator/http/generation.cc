@@ -146,7 +146,9 @@ std::optional<ResponsePart> Generation::Next() {
     return ResponsePart{
         .head = std::move(response.head), .body = std::move(response.body), .last = true};
   }
-  if (news.messages.empty() && news.failure.ok()) return std::nullopt;
+  // A stream is open from the moment that the request was taken.
+  const bool opens = options_.stream && !begun_;
+  if (news.messages.empty() && news.failure.ok() && !opens) return std::nullopt;
   if (options_.stream) return StreamPart(std::move(news));
   return WholePart(std::move(news.messages));
 }
@@ -195,7 +197,7 @@ ResponsePart Generation::StreamPart(News news) {
   if (!news.failure.ok()) {
     part.body += ServerSentEvent(ErrorBody(news.failure));
   } else if (news.last && options_.include_usage) {
-    part.body += ChunkEvent(OrderedJson::array(), usage_.ToJson(), /*first=*/false);
+    part.body += ChunkEvent(OrderedJson::array(), usage_.ToJson());
   }
   part.last = news.last || !news.failure.ok();
   if (part.last) part.body += kStreamEnd;
@@ -207,17 +209,16 @@ std::string Generation::Events(Message& message) {
   std::string events;
   ChoiceFormat& format = Prepare(message);
   for (OrderedJson& choice : format.Chunks(message.second)) {
-    events +=
-        ChunkEvent(OrderedJson::array({std::move(choice)}), nullptr, !begun_ && events.empty());
+    events += ChunkEvent(OrderedJson::array({std::move(choice)}), nullptr);
   }
   return events;
 }
 
-std::string Generation::ChunkEvent(OrderedJson choices, OrderedJson usage, bool first) {
+std::string Generation::ChunkEvent(OrderedJson choices, OrderedJson usage) {
   const bool chat = kind_ == ResponseKind::kChat;
   OrderedJson chunk =
       Envelope(identity_, chat ? "chat.completion.chunk" : "text_completion", std::move(choices));
-  if (chat && first && options_.return_token_ids) {
+  if (chat && options_.return_token_ids && !std::exchange(prompt_told_, true)) {
     chunk["prompt_token_ids"] = prompts_[0]->part.token_ids;
   }
   if (options_.include_usage) chunk["usage"] = std::move(usage);

@@ -28,8 +28,9 @@ namespace lockstep::coordinator {
 enum class ResponseKind { kCompletion, kChat };
 
 /// Tokens gather as they come (at most max_tokens of each choice) until a part is pulled; text is
-/// decoded by whoever pulls. A response that does not stream is one part. What fails before the
-/// first part becomes its HTTP status, what fails later an event of the stream.
+/// decoded by whoever pulls. A response that does not stream is one part; a stream begins at once,
+/// with a head and no body. What fails before the first part becomes its HTTP status, what fails
+/// later an event of the stream.
 ///
 /// Lifetime: the session and the engine hold it.
 /// Thread-safety: as PendingResponse says; the engine's updates may come from any thread.
@@ -84,7 +85,7 @@ class Generation final : public PendingResponse, public std::enable_shared_from_
   ResponsePart WholePart(std::vector<Message> messages);
   ResponsePart StreamPart(News news);
   std::string Events(Message& message);
-  std::string ChunkEvent(OrderedJson choices, OrderedJson usage, bool first);
+  std::string ChunkEvent(OrderedJson choices, OrderedJson usage);
   /// The text, and what the prompt has to know of the message.
   ChoiceFormat& Prepare(Message& message);
 
@@ -95,6 +96,7 @@ class Generation final : public PendingResponse, public std::enable_shared_from_
   std::vector<std::unique_ptr<Prompt>> prompts_;
   Usage usage_;
   bool begun_ = false;
+  bool prompt_told_ = false;
 
   absl::Mutex mutex_;
   std::vector<std::unique_ptr<Incoming>> incoming_ ABSL_GUARDED_BY(mutex_);
