@@ -56,6 +56,10 @@ ABSL_FLAG(int64_t, max_model_len, 0,
 ABSL_FLAG(int64_t, max_num_seqs, 32, "most requests that run at once");
 ABSL_FLAG(int64_t, max_num_batched_tokens, 2048, "most tokens in one step");
 ABSL_FLAG(int64_t, max_queue, 1024, "most requests that wait at once; more are refused");
+ABSL_FLAG(
+    int, max_batches_in_flight, 0,
+    "most steps that are computed or queued at once; 0: one more than there are stages, which "
+    "is also the most; 1 shows what overlapping them is worth");
 ABSL_FLAG(bool, enable_prefix_caching, true,
           "keep the key-value blocks of prompts for requests that begin alike; "
           "--noenable-prefix-caching computes every prompt anew");
@@ -85,6 +89,29 @@ ModelFlags ModelFlagsAsGiven() {
       .max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs),
       .max_num_batched_tokens = absl::GetFlag(FLAGS_max_num_batched_tokens),
   };
+}
+
+absl::StatusOr<int> ReplicasAsGiven() {
+  const int replicas = absl::GetFlag(FLAGS_replicas);
+  if (replicas >= 1 && replicas <= kMostReplicas) return replicas;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--replicas is ", replicas, ", but must be 1 to ", kMostReplicas));
+}
+
+absl::StatusOr<EngineOptions> EngineOptionsAsGiven() {
+  EngineOptions options{.max_queue = absl::GetFlag(FLAGS_max_queue),
+                        .enable_prefix_caching = absl::GetFlag(FLAGS_enable_prefix_caching)};
+  if (options.max_queue < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-queue is ", options.max_queue, ", but must be at least 1"));
+  }
+  const int in_flight = absl::GetFlag(FLAGS_max_batches_in_flight);
+  if (in_flight < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-batches-in-flight is ", in_flight, ", but must not be negative"));
+  }
+  if (in_flight > 0) options.max_outstanding_batches = in_flight;
+  return options;
 }
 
 absl::StatusOr<ListenAddress> AllowedAddress(const std::string& value, const std::string& flag) {
@@ -126,17 +153,8 @@ absl::Status Run(const std::vector<std::string>& arguments, const sigset_t& stop
   }
   LOCKSTEP_ASSIGN_OR_RETURN(ModelSetUp model, SetUpModel(ModelFlagsAsGiven()));
   model.seed = absl::GetFlag(FLAGS_seed);
-  model.cluster.replicas = absl::GetFlag(FLAGS_replicas);
-  if (model.cluster.replicas < 1 || model.cluster.replicas > kMostReplicas) {
-    return absl::InvalidArgumentError(absl::StrCat("--replicas is ", model.cluster.replicas,
-                                                   ", but must be 1 to ", kMostReplicas));
-  }
-  const EngineOptions engine{.max_queue = absl::GetFlag(FLAGS_max_queue),
-                             .enable_prefix_caching = absl::GetFlag(FLAGS_enable_prefix_caching)};
-  if (engine.max_queue < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--max-queue is ", engine.max_queue, ", but must be at least 1"));
-  }
+  LOCKSTEP_ASSIGN_OR_RETURN(model.cluster.replicas, ReplicasAsGiven());
+  LOCKSTEP_ASSIGN_OR_RETURN(EngineOptions engine, EngineOptionsAsGiven());
   LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Server> server,
                             StartServer(std::move(model), engine, address, http));
   absl::Status announced = WritePortFile(absl::GetFlag(FLAGS_port_file), *server);

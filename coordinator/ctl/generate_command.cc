@@ -43,6 +43,7 @@ std::string ToJsonLine(const v1::GenerateResponse& response) {
     const v1::Finish& finish = response.finish();
     json["finish"] = {{"reason", ReasonName(finish.reason())},
                       {"prompt_tokens", finish.prompt_tokens()},
+                      {"cached_tokens", finish.cached_tokens()},
                       {"completion_tokens", finish.completion_tokens()},
                       {"seed", finish.seed()},
                       {"queue_us", finish.queue_us()},

@@ -29,6 +29,7 @@ const std::vector<std::pair<std::string, std::string>>& CoordinatorFlags() {
        "longest prompt and continuation together, in tokens (default the model's)"},
       {"max-num-seqs", "most requests that run at once (default 32)"},
       {"max-num-batched-tokens", "most tokens in one step (default 2048)"},
+      {"max-batches-in-flight", "most steps computed or queued at once (default stages + 1)"},
       {"memory-fraction,--gpu-memory-utilization",
        "share of the memory that weights and key-value cache may take (default 0.9)"},
   };

@@ -26,6 +26,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
@@ -55,6 +56,8 @@ struct EngineOptions {
   /// Whether requests share prefixes with others (--enable-prefix-caching); the choices of one
   /// always do.
   bool enable_prefix_caching = true;
+  /// Most batches outstanding, to compare with; nullopt: one more than there are stages.
+  std::optional<int> max_outstanding_batches;
   /// Ids are first_id, first_id + id_stride, ...: several engines may divide them up.
   uint64_t first_id = 1;
   uint64_t id_stride = 1;
@@ -131,6 +134,7 @@ class GroupEngine final : public Engine, public GroupObserver {
 
   // Composes and submits batches as long as there is work and room for one more.
   void SubmitBatches() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int MaxOutstanding() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // snapshot_, and candidates_ for its waiting sequences.
   void FillSnapshot() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FillCandidates() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -15,7 +15,7 @@ namespace lockstep::coordinator {
 
 void GroupEngine::SubmitBatches() {
   if (group_ == nullptr) return;
-  while (static_cast<int>(outstanding_.size()) < MaxOutstandingBatches(group_->limits().pp_size)) {
+  while (static_cast<int>(outstanding_.size()) < MaxOutstanding()) {
     FillSnapshot();
     const ScheduleDecision decision = Schedule(snapshot_);
     if (decision.empty()) return;
@@ -23,6 +23,11 @@ void GroupEngine::SubmitBatches() {
     // A decision may be to preempt and nothing else; the blocks are then there for the next one.
     if (!decision.running.empty() || !decision.admitted.empty()) SubmitBatch();
   }
+}
+
+int GroupEngine::MaxOutstanding() const {
+  const int most = MaxOutstandingBatches(group_->limits().pp_size);
+  return std::min(most, options_.max_outstanding_batches.value_or(most));
 }
 
 void GroupEngine::FillSnapshot() {

@@ -1,0 +1,222 @@
+// What a coordinator delivers when the workers cost nothing: plays an instant worker and many
+// streaming clients against a running coordinatord, and prints one JSON line of what arrived when.
+// bench/coordinator.py starts the two processes, each on a core of its own.
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "coordinator/cluster/testing/fake_worker.h"
+#include "nlohmann/json.hpp"
+#include "proto/lockstep/v1/inference.grpc.pb.h"
+
+ABSL_FLAG(std::string, coordinator, "", "HOST:PORT of the coordinator, which has no workers yet");
+ABSL_FLAG(int, streams, 256, "clients, each with a channel of its own and one stream at a time");
+ABSL_FLAG(double, tokens_per_second, 0,
+          "pace of the worker, over all streams; 0: it answers at once");
+ABSL_FLAG(double, seconds, 5, "how long to measure, once every stream has begun");
+ABSL_FLAG(int, max_tokens, 1500, "of each request; the next one follows at once");
+
+namespace lockstep::coordinator {
+namespace {
+
+constexpr int kPromptTokens = 8;
+// A token says by its id in which step it was sampled: kFirstToken + step % kSteps.
+constexpr int32_t kFirstToken = 100;
+constexpr size_t kSteps = 800;
+
+/// Answers each batch at once, or at its turn, and remembers when.
+class PacedWorker {
+ public:
+  PacedWorker(const std::shared_ptr<grpc::Channel>& channel, double steps_per_second)
+      : interval_(steps_per_second > 0 ? absl::Seconds(1 / steps_per_second)
+                                       : absl::ZeroDuration()),
+        worker_(channel, {.memory_bytes = int64_t{8} << 30,
+                          .on_batch =
+                              [this](const v1::Assignment& assignment, const v1::StepBatch& batch) {
+                                return Answer(assignment, batch);
+                              },
+                          .keep_batches = false}) {}
+
+  /// When the step that sampled this token was answered, in nanoseconds.
+  int64_t SentAt(int32_t token_id) const {
+    return sent_ns_[static_cast<size_t>(token_id - kFirstToken)].load(std::memory_order_relaxed);
+  }
+
+ private:
+  std::optional<v1::StepResult> Answer(const v1::Assignment& assignment,
+                                       const v1::StepBatch& batch) {
+    std::optional<v1::StepResult> result = FakeWorker::Answer(assignment, batch);
+    const size_t slot = batch.step_id() % kSteps;
+    for (v1::SampledToken& token : *result->mutable_sampled()) {
+      token.set_token_id(kFirstToken + static_cast<int32_t>(slot));
+    }
+    due_ = std::max(due_ + interval_, absl::Now());
+    if (interval_ > absl::ZeroDuration()) absl::SleepFor(due_ - absl::Now());
+    sent_ns_[slot].store(absl::GetCurrentTimeNanos(), std::memory_order_relaxed);
+    return result;
+  }
+
+  const absl::Duration interval_;
+  absl::Time due_ = absl::InfinitePast();
+  std::array<std::atomic<int64_t>, kSteps> sent_ns_{};
+  // Last: its threads use the above.
+  FakeWorker worker_;
+};
+
+/// What has arrived since the measurement began.
+struct Arrivals {
+  bool counting = false;
+  int64_t messages = 0;
+  int64_t tokens = 0;
+  int64_t text_bytes = 0;
+  int64_t failures = 0;
+  std::vector<int64_t> latencies_ns;
+};
+
+/// One client: a request after the other on its own channel. Its address is gRPC's tag.
+class StreamingClient {
+ public:
+  StreamingClient(const std::shared_ptr<grpc::Channel>& channel, int seed,
+                  grpc::CompletionQueue* queue)
+      : stub_(v1::InferenceService::NewStub(channel)), queue_(queue) {
+    for (int i = 0; i < kPromptTokens; ++i) {
+      request_.mutable_tokens()->add_ids(kFirstToken + (seed * 13 + i * 7) % 512);
+    }
+    request_.set_max_tokens(absl::GetFlag(FLAGS_max_tokens));
+    request_.set_ignore_eos(true);
+  }
+
+  void Start() {
+    context_ = std::make_unique<grpc::ClientContext>();
+    context_->set_wait_for_ready(true);
+    state_ = State::kStarting;
+    reader_ = stub_->AsyncGenerate(context_.get(), request_, queue_, this);
+  }
+
+  void OnEvent(bool ok, const PacedWorker& worker, Arrivals& arrivals) {
+    if (state_ == State::kEnding) {
+      if (!status_.ok()) ++arrivals.failures;
+      Start();
+      return;
+    }
+    if (!ok) {
+      state_ = State::kEnding;
+      reader_->Finish(&status_, this);
+      return;
+    }
+    if (state_ == State::kReading) Count(worker, arrivals);
+    state_ = State::kReading;
+    reader_->Read(&response_, this);
+  }
+
+  bool has_begun() const { return has_begun_; }
+
+ private:
+  enum class State { kStarting, kReading, kEnding };
+
+  void Count(const PacedWorker& worker, Arrivals& arrivals) {
+    has_begun_ = true;
+    if (!arrivals.counting) return;
+    const int64_t now_ns = absl::GetCurrentTimeNanos();
+    ++arrivals.messages;
+    arrivals.tokens += response_.token_ids_size();
+    arrivals.text_bytes += static_cast<int64_t>(response_.text().size());
+    for (int32_t token : response_.token_ids()) {
+      arrivals.latencies_ns.push_back(now_ns - worker.SentAt(token));
+    }
+  }
+
+  const std::unique_ptr<v1::InferenceService::Stub> stub_;
+  grpc::CompletionQueue* const queue_;
+  v1::GenerateRequest request_;
+  State state_ = State::kStarting;
+  bool has_begun_ = false;
+  std::unique_ptr<grpc::ClientContext> context_;
+  std::unique_ptr<grpc::ClientAsyncReader<v1::GenerateResponse>> reader_;
+  v1::GenerateResponse response_;
+  grpc::Status status_;
+};
+
+std::shared_ptr<grpc::Channel> OwnChannel(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+double Percentile(std::vector<int64_t>& values, double share) {
+  if (values.empty()) return 0;
+  const auto place =
+      values.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), place, values.end());
+  return static_cast<double>(*place);
+}
+
+void Print(Arrivals& arrivals, double seconds) {
+  const auto tokens = static_cast<double>(arrivals.tokens);
+  std::cout << nlohmann::json{{"seconds", seconds},
+                              {"tokens_per_second", tokens / seconds},
+                              {"messages_per_token",
+                               static_cast<double>(arrivals.messages) / std::max(tokens, 1.0)},
+                              {"text_bytes_per_token",
+                               static_cast<double>(arrivals.text_bytes) / std::max(tokens, 1.0)},
+                              {"failures", arrivals.failures},
+                              {"latency_us",
+                               {{"p50", Percentile(arrivals.latencies_ns, 0.5) * 1e-3},
+                                {"p99", Percentile(arrivals.latencies_ns, 0.99) * 1e-3},
+                                {"max", Percentile(arrivals.latencies_ns, 1.0) * 1e-3}}}}
+            << std::endl;
+}
+
+void Run() {
+  const int streams = absl::GetFlag(FLAGS_streams);
+  const std::string address = absl::GetFlag(FLAGS_coordinator);
+  PacedWorker worker(OwnChannel(address), absl::GetFlag(FLAGS_tokens_per_second) / streams);
+  grpc::CompletionQueue queue;
+  std::vector<std::unique_ptr<StreamingClient>> clients;
+  for (int i = 0; i < streams; ++i) {
+    clients.push_back(std::make_unique<StreamingClient>(OwnChannel(address), i, &queue));
+    clients.back()->Start();
+  }
+  Arrivals arrivals;
+  absl::Time begin = absl::InfiniteFuture();
+  const absl::Duration length = absl::Seconds(absl::GetFlag(FLAGS_seconds));
+  void* tag = nullptr;
+  bool ok = false;
+  for (uint64_t event = 0; queue.Next(&tag, &ok); ++event) {
+    static_cast<StreamingClient*>(tag)->OnEvent(ok, worker, arrivals);
+    // Looking at the clock and at all clients takes time: not after every message.
+    if (event % 1024 != 0) continue;
+    const absl::Time now = absl::Now();
+    if (begin == absl::InfiniteFuture()) {
+      const bool all_begun = std::all_of(clients.begin(), clients.end(),
+                                         [](const auto& client) { return client->has_begun(); });
+      if (all_begun) begin = now + absl::Seconds(1);
+    } else if (!arrivals.counting && now >= begin) {
+      arrivals.counting = true;
+      begin = now;
+    } else if (arrivals.counting && now >= begin + length) {
+      Print(arrivals, absl::ToDoubleSeconds(now - begin));
+      // Streams, channels and worker are under way; the process's end is theirs.
+      std::_Exit(0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lockstep::coordinator
+
+int main(int argc, char** argv) {
+  absl::ParseCommandLine(argc, argv);
+  lockstep::coordinator::Run();
+}
