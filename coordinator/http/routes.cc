@@ -133,6 +133,7 @@ absl::StatusOr<HttpAnswer> Routes::Tokenize(const HttpRequest& request) const {
                               RenderChat(call.chat, context_.chat_template));
     text = rendered.text();
   }
+  LOCKSTEP_RETURN_IF_ERROR(CheckTextBytes(text, context_.model.context_tokens));
   const bool add_special_tokens = call.add_special_tokens.value_or(call.prompt.has_value());
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
                             context_.tokenizer.Encode(text, add_special_tokens));

@@ -79,6 +79,8 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
   if (absl::Status parsed = ParseMessage(*bytes, request); !parsed.ok()) {
     return FinishUnary(context, parsed);
   }
+  const absl::Status length = CheckTextBytes(request.text(), serving_.model.context_tokens);
+  if (!length.ok()) return FinishUnary(context, length);
   const bool add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
   absl::StatusOr<std::vector<int32_t>> ids =
       serving_.tokenizer.Encode(request.text(), add_special_tokens);

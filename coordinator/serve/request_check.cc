@@ -20,6 +20,8 @@ constexpr int kMaxStopStrings = 16;
 constexpr int kMaxStopTokenIds = 64;
 constexpr int kMaxLogitBiases = 1024;
 constexpr float kMaxLogitBias = 100.0F;
+// The longest tokens of any vocabulary in use are runs of some 128 spaces.
+constexpr int64_t kMaxBytesPerToken = 256;
 
 template <typename T>
 absl::Status Illegal(std::string_view field, T value, std::string_view legal) {
@@ -105,6 +107,7 @@ absl::StatusOr<v1::SamplingParams> ResolveSampling(const v1::SamplingParams& ask
 absl::StatusOr<std::vector<int32_t>> TokenizePrompt(const v1::GenerateRequest& request,
                                                     const ServedModel& model,
                                                     const text::Tokenizer& tokenizer) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckTextBytes(request.text(), model.context_tokens));
   const bool add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
   absl::StatusOr<std::vector<int32_t>> tokens =
       tokenizer.Encode(request.text(), add_special_tokens);
@@ -212,6 +215,15 @@ absl::StatusOr<int> ResolveChoices(const v1::GenerateRequest& request) {
 }
 
 }  // namespace
+
+absl::Status CheckTextBytes(std::string_view text, int64_t context_tokens) {
+  const auto bytes = static_cast<int64_t>(text.size());
+  const int64_t most = context_tokens * kMaxBytesPerToken;
+  if (bytes <= most) return absl::OkStatus();
+  return absl::OutOfRangeError(absl::StrCat("the text has ", bytes, " bytes; the context of ",
+                                            context_tokens, " tokens has room for ", most,
+                                            " at the very most"));
+}
 
 absl::Status CheckTokenIds(std::span<const int32_t> ids, int64_t vocab_size,
                            std::string_view field) {

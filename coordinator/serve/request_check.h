@@ -24,6 +24,10 @@ absl::StatusOr<EngineRequest> CheckGenerateRequest(const v1::GenerateRequest& re
                                                    const ServedModel& model,
                                                    const text::Tokenizer& tokenizer);
 
+/// OutOfRange, with the numbers, for a text that no tokenizer makes short enough, so that nobody
+/// spends minutes on finding out how long it is.
+absl::Status CheckTextBytes(std::string_view text, int64_t context_tokens);
+
 /// InvalidArgument, naming `field` and place, if an id is not in [0, vocab_size).
 absl::Status CheckTokenIds(std::span<const int32_t> ids, int64_t vocab_size,
                            std::string_view field);

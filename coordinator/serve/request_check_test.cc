@@ -298,6 +298,13 @@ TEST_F(RequestCheckTest, RefusesAMissingOrEmptyPrompt) {
   ExpectRefused(absl::StatusCode::kInvalidArgument, HasSubstr("`text` and `tokens`"));
 }
 
+TEST_F(RequestCheckTest, RefusesATextThatIsFarTooLongWithoutTokenizingIt) {
+  request_.set_text(std::string(25600, 'a'));
+  ExpectRefused(absl::StatusCode::kOutOfRange, HasSubstr("25601 tokens"));
+  request_.set_text(std::string(25601, 'a'));
+  ExpectRefused(absl::StatusCode::kOutOfRange, HasSubstr("25601 bytes"));
+}
+
 TEST_F(RequestCheckTest, RefusesTextThatIsNotUtf8) {
   request_.set_text("ab\xff");
   ExpectRefused(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("text: "), HasSubstr("UTF-8")));

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import sys
 import time
 
@@ -65,7 +66,7 @@ def coordinator_of(served):
 
 
 class Load:
-    """Runs `requests` over `streams` connections at once and compares what comes with what is expected."""
+    """Runs `requests`, about `streams` of them at once, and compares what comes with what is expected."""
 
     def __init__(self, address, kinds, expected, seed):
         self.address, self.kinds, self.expected = address, kinds, expected
@@ -76,7 +77,8 @@ class Load:
 
     async def run(self, streams, requests):
         self.left = requests
-        await asyncio.gather(*(self._connection() for _ in range(streams)))
+        # Some of the connections do not stream.
+        await asyncio.gather(*(self._connection() for _ in range(streams * 5 // 4)))
 
     async def _connection(self):
         while self.left > 0:
@@ -216,7 +218,13 @@ def run_burst(count, max_queue, max_num_seqs, **flags):
                 "slowest_refusal_s": round(max((seconds for _, seconds in refused), default=0), 3)}
 
 
+def allow_many_files():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 65536)), hard))
+
+
 def main():
+    allow_many_files()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=5000)
