@@ -14,7 +14,7 @@ namespace lockstep::worker {
 namespace {
 
 constexpr int64_t kBins = 2048;
-constexpr int64_t kChunk = 1024;
+constexpr size_t kChunk = 1024;
 // A round looks at the bits from `shift` on of the keys that agree with the prefix above them.
 constexpr std::array<int, 3> kShifts = {21, 10, 0};
 constexpr int kLastBits = 10;
@@ -28,8 +28,9 @@ struct Bin {
 
 struct Search {
   CutoffQuery query;
-  uint64_t prefix = 0;  // the upper bits of the cutoff's key, found so far
-  Bin above;            // of all keys beyond the prefix
+  std::vector<float> inside;  // of the slice, those that agree with the prefix of the last round
+  uint64_t prefix = 0;        // the upper bits of the cutoff's key, found so far
+  Bin above;                  // of all keys beyond the prefix
   bool keeps_all = false;
   int64_t ties = 0;  // to keep of those that equal the cutoff; found last
 };
@@ -46,19 +47,24 @@ uint32_t KeyOf(float logit) {
 
 float LogitOf(uint32_t key) { return std::bit_cast<float>(key >> 31 ? key & 0x7fffffffu : ~key); }
 
-void FillBins(const Search& search, int shift, std::span<Bin> bins) {
-  const CutoffQuery& query = search.query;
-  std::array<double, kChunk> exps;
-  const uint64_t bin_mask = (1 << BitsOf(shift)) - 1;
+// Bins this rank's logits within the prefix. Each round leaves fewer of them.
+void FillBins(Search& search, int shift, std::span<Bin> bins) {
   const int prefix_shift = shift + BitsOf(shift);
-  const int64_t size = static_cast<int64_t>(query.logits.size());
-  for (int64_t first = 0; first < size; first += kChunk) {
-    std::span<const float> chunk = query.logits.subspan(first, std::min(kChunk, size - first));
-    ExpOf(chunk, query.max, query.inverse_temperature, exps);
+  std::span<const float> inside = search.query.logits;
+  if (shift != kShifts[0]) {
+    if (shift == kShifts[1]) search.inside.assign(inside.begin(), inside.end());
+    std::erase_if(search.inside,
+                  [&](float logit) { return KeyOf(logit) >> prefix_shift != search.prefix; });
+    inside = search.inside;
+  }
+  const uint32_t bin_mask = (1u << BitsOf(shift)) - 1;
+  std::array<double, kChunk> exps;
+  while (!inside.empty()) {
+    const std::span<const float> chunk = inside.first(std::min(kChunk, inside.size()));
+    inside = inside.subspan(chunk.size());
+    ExpOf(chunk, search.query.max, search.query.inverse_temperature, exps);
     for (size_t i = 0; i < chunk.size(); ++i) {
-      const uint64_t key = KeyOf(chunk[i]);
-      if (key >> prefix_shift != search.prefix) continue;
-      Bin& bin = bins[key >> shift & bin_mask];
+      Bin& bin = bins[KeyOf(chunk[i]) >> shift & bin_mask];
       bin.mass += exps[i];
       ++bin.count;
     }

@@ -138,7 +138,7 @@ absl::StatusOr<std::vector<T>> AllGather(Collective& tensor, const std::vector<T
 absl::StatusOr<std::vector<Choice>> Sampler::Choose(kernels::ConstMatrix logits,
                                                     std::span<const LogitRow> rows) {
   const Scans scans = PlanScans(logits, rows);
-  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Scanned> scanned, Exchange(scans.requests));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Scanned> scanned, ScanAndExchange(scans.requests));
   for (size_t i = 0; i < rows.size(); ++i) {
     for (size_t scan : {i, scans.draw[i]}) {
       if (!std::isfinite(scanned[scan].summary.best.logit)) {
@@ -196,41 +196,21 @@ Sampler::Scans Sampler::PlanScans(kernels::ConstMatrix logits, std::span<const L
   return scans;
 }
 
-absl::StatusOr<std::vector<ShardSummary>> Sampler::ExchangeSummaries(
+absl::StatusOr<std::vector<Sampler::Scanned>> Sampler::ScanAndExchange(
     std::span<const ScanRequest> requests) {
-  const std::vector<ShardSummary> mine = Scan(requests, static_cast<int32_t>(vocab_.begin), pool_);
-  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<ShardSummary> all, AllGather(tensor_, mine));
-  std::vector<ShardSummary> merged;
+  const ScanResult mine = Scan(requests, static_cast<int32_t>(vocab_.begin), pool_);
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<ShardSummary> summaries,
+                            AllGather(tensor_, mine.summaries));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Candidate> candidates, AllGather(tensor_, mine.candidates));
+  std::vector<Scanned> scanned;
+  size_t begin = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
-    merged.push_back(MergeOverRanks(all, i, requests.size(), requests[i].inverse_temperature));
+    const size_t count = requests[i].candidates;
+    scanned.push_back(
+        {MergeOverRanks(summaries, i, requests.size(), requests[i].inverse_temperature),
+         MergeCandidates(candidates, mine.candidates.size(), begin, count)});
+    begin += count;
   }
-  return merged;
-}
-
-absl::StatusOr<std::vector<Sampler::Scanned>> Sampler::Exchange(
-    std::span<const ScanRequest> requests) {
-  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<ShardSummary> summaries, ExchangeSummaries(requests));
-  std::vector<size_t> begins = {0};  // of each request's candidates within `mine`
-  for (const ScanRequest& request : requests) {
-    begins.push_back(begins.back() + request.candidates);
-  }
-  std::vector<Candidate> mine(begins.back());
-  const int64_t count = static_cast<int64_t>(requests.size());
-  pool_.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      std::ranges::copy(TopCandidates(requests[i].logits, static_cast<int32_t>(vocab_.begin),
-                                      requests[i].candidates),
-                        mine.begin() + begins[i]);
-    }
-  });
-  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Candidate> all, AllGather(tensor_, mine));
-  std::vector<Scanned> scanned(requests.size());
-  pool_.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      scanned[i] = {summaries[i],
-                    MergeCandidates(all, mine.size(), begins[i], requests[i].candidates)};
-    }
-  });
   return scanned;
 }
 
@@ -288,8 +268,8 @@ absl::Status Sampler::DrawByCutoff(std::span<const LogitRow> rows, const Scans& 
   }
   std::vector<ScanRequest> requests;
   for (OpenRow& row : open_rows) requests.push_back(std::move(row.request));
-  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<ShardSummary> summaries, ExchangeSummaries(requests));
-  for (size_t k = 0; k < open.size(); ++k) drawn[open[k]] = summaries[k].noisy;
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Scanned> noisy, ScanAndExchange(requests));
+  for (size_t k = 0; k < open.size(); ++k) drawn[open[k]] = noisy[k].summary.noisy;
   return absl::OkStatus();
 }
 

@@ -80,9 +80,7 @@ class Sampler {
   };
 
   Scans PlanScans(kernels::ConstMatrix logits, std::span<const LogitRow> rows);
-  absl::StatusOr<std::vector<Scanned>> Exchange(std::span<const ScanRequest> requests);
-  absl::StatusOr<std::vector<ShardSummary>> ExchangeSummaries(
-      std::span<const ScanRequest> requests);
+  absl::StatusOr<std::vector<Scanned>> ScanAndExchange(std::span<const ScanRequest> requests);
   absl::StatusOr<std::vector<Candidate>> Draw(std::span<const LogitRow> rows, const Scans& scans,
                                               std::span<const Scanned> scanned);
   absl::Status DrawByCutoff(std::span<const LogitRow> rows, const Scans& scans,

@@ -8,17 +8,23 @@
 
 namespace lockstep::worker {
 
-/// The largest of them; NaNs do not count; -inf when there is none.
-float MaxOf(std::span<const float> logits);
+/// Logits that share one of BlockMaxima's results.
+inline constexpr int64_t kMaximaBlock = 64;
+constexpr int64_t MaximaBlocks(int64_t count) { return (count + kMaximaBlock - 1) / kMaximaBlock; }
+
+/// out[b] = the largest of the logits [b * kMaximaBlock, (b + 1) * kMaximaBlock); NaNs do not
+/// count; -inf when there is none. out: [MaximaBlocks(logits.size())].
+void BlockMaxima(std::span<const float> logits, std::span<float> out);
 
 /// The index of the first one above `threshold` at or after `begin`; logits.size() if there is
 /// none.
 int64_t FirstAbove(std::span<const float> logits, int64_t begin, float threshold);
 
-/// sum of exp((logit - max) * scale) in double precision. A NaN makes it NaN.
+/// sum of exp((logit - max) * scale), where all the exponents are below 700, to a relative 1e-11;
+/// what is below exp(-700) counts as 0.
 double SumOfExp(std::span<const float> logits, double max, double scale);
 
-/// out[i] = exp((logits[i] - max) * scale) in double precision. out: [logits.size()].
+/// out[i] = exp((logits[i] - max) * scale), as in SumOfExp. out: [logits.size()].
 void ExpOf(std::span<const float> logits, double max, double scale, std::span<double> out);
 
 /// The first i in [begin, count) with Mix64(start + i * kGoldenGamma) < threshold (hash.h); `count`

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "worker/scan_kernels.h"
 
@@ -13,69 +14,126 @@ namespace {
 
 constexpr int64_t kPiece = 8192;
 // Ids that share one bound on the noise that they need.
-constexpr int64_t kNoiseBlock = 256;
+constexpr int64_t kNoiseBlock = 512;
+static_assert(kPiece % kNoiseBlock == 0 && kNoiseBlock % kMaximaBlock == 0);
 // No noise is higher: -log(-log(1 - 2^-53)) = 36.74.
 constexpr double kHighestNoise = 36.8;
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
-Candidate HighestLogit(std::span<const float> logits, int32_t first_id) {
-  const float max = MaxOf(logits);
-  if (!std::isfinite(max)) return {max, -1};
-  const float below = std::nextafter(max, -std::numeric_limits<float>::infinity());
-  return {max, first_id + static_cast<int32_t>(FirstAbove(logits, 0, below))};
+/// Consecutive ids of a row and their block maxima.
+struct Piece {
+  std::span<const float> logits;
+  std::span<const float> maxima;
+  int32_t first_id;
+
+  int64_t size() const { return static_cast<int64_t>(logits.size()); }
+  /// `begin` is a multiple of kMaximaBlock.
+  Piece Part(int64_t begin, int64_t count) const {
+    count = std::min(count, size() - begin);
+    return {logits.subspan(begin, count), maxima.subspan(begin / kMaximaBlock, MaximaBlocks(count)),
+            first_id + static_cast<int32_t>(begin)};
+  }
+  float Max() const { return maxima.empty() ? kLowest : *std::ranges::max_element(maxima); }
+};
+
+Candidate HighestLogit(const Piece& piece) {
+  if (piece.maxima.empty()) return {};
+  const auto block = std::ranges::max_element(piece.maxima);
+  if (!std::isfinite(*block)) return {*block, -1};
+  const Piece part = piece.Part((block - piece.maxima.begin()) * kMaximaBlock, kMaximaBlock);
+  const int64_t index = FirstAbove(part.logits, 0, std::nextafter(*block, kLowest));
+  return {*block, part.first_id + static_cast<int32_t>(index)};
 }
 
-// Looks for ids whose noisy score exceeds summary.noisy_score, in ascending order, so that ties
-// stay with the lowest.
-void FindNoisyInBlock(const ScanRequest& request, std::span<const float> logits, int32_t first_id,
-                      ShardSummary& summary) {
+void TakeNoisy(const ScanRequest& request, const Candidate& candidate, ShardSummary& summary) {
+  const double score =
+      candidate.logit * request.inverse_temperature + request.noise->Gumbel(candidate.id);
+  const bool is_better = score > summary.noisy_score ||
+                         (score == summary.noisy_score && candidate.id < summary.noisy.id);
+  if (!is_better || !request.cutoff.Keeps(candidate)) return;
+  summary.noisy_score = score;
+  summary.noisy = candidate;
+}
+
+// Looks for ids whose noisy score exceeds summary.noisy_score.
+void FindNoisyInBlock(const ScanRequest& request, const Piece& block, ShardSummary& summary) {
   const Noise& noise = *request.noise;
-  const float max = MaxOf(logits);
+  const float max = block.Max();
   if (max < request.cutoff.logit) return;
   const double highest = max * request.inverse_temperature;
-  const uint64_t start = noise.StreamAt(first_id);
-  const int64_t count = static_cast<int64_t>(logits.size());
+  const uint64_t start = noise.StreamAt(block.first_id);
   for (int64_t i = 0;; ++i) {
     const double needed = summary.noisy_score - highest;
     if (needed > kHighestNoise) return;
-    i = FirstMixBelow(start, i, count, Noise::BitsThreshold(needed));
-    if (i == count) return;
-    const Candidate candidate{logits[i], first_id + static_cast<int32_t>(i)};
+    i = FirstMixBelow(start, i, block.size(), Noise::BitsThreshold(needed));
+    if (i == block.size()) return;
+    const Candidate candidate{block.logits[i], block.first_id + static_cast<int32_t>(i)};
     const double warm = candidate.logit * request.inverse_temperature;
     // The exact noise takes two logarithms; few ids can win.
-    if (!(warm + noise.UpperBound(candidate.id) > summary.noisy_score)) continue;
-    const double score = warm + noise.Gumbel(candidate.id);
-    if (score > summary.noisy_score && request.cutoff.Keeps(candidate)) {
-      summary.noisy_score = score;
-      summary.noisy = candidate;
-    }
+    if (warm + noise.UpperBound(candidate.id) < summary.noisy_score) continue;
+    TakeNoisy(request, candidate, summary);
   }
 }
 
 // `to_beat`: a noisy score of lower ids of the row; lower ones need not be found.
-ShardSummary ScanPiece(const ScanRequest& request, int64_t begin, int64_t end, int32_t first_id,
-                       double to_beat) {
-  const std::span<const float> logits = request.logits.subspan(begin, end - begin);
-  first_id += static_cast<int32_t>(begin);
+ShardSummary ScanPiece(const ScanRequest& request, const Piece& piece, double to_beat) {
   ShardSummary summary;
-  summary.best = HighestLogit(logits, first_id);
+  summary.best = HighestLogit(piece);
   const double max = summary.best.logit;
-  if (request.raw_sum && std::isfinite(max)) summary.raw_sum = SumOfExp(logits, max, 1);
+  if (request.raw_sum && std::isfinite(max)) summary.raw_sum = SumOfExp(piece.logits, max, 1);
   if (request.warm_sum && std::isfinite(max)) {
-    summary.warm_sum = SumOfExp(logits, max, request.inverse_temperature);
+    summary.warm_sum = SumOfExp(piece.logits, max, request.inverse_temperature);
   }
   if (request.noise) {
     summary.noisy_score = to_beat;
-    for (int64_t i = 0; i < end - begin; i += kNoiseBlock) {
-      FindNoisyInBlock(request, logits.subspan(i, std::min(kNoiseBlock, end - begin - i)),
-                       first_id + static_cast<int32_t>(i), summary);
+    // A good score from the start spares most of the search.
+    if (summary.best.id >= 0) TakeNoisy(request, summary.best, summary);
+    for (int64_t i = 0; i < piece.size(); i += kNoiseBlock) {
+      FindNoisyInBlock(request, piece.Part(i, kNoiseBlock), summary);
     }
     if (summary.noisy.id < 0) summary.noisy_score = -std::numeric_limits<double>::infinity();
   }
-  const int64_t target = request.target - first_id;
-  if (request.target >= 0 && target >= 0 && target < end - begin) {
-    summary.target = {logits[target], request.target};
+  const int64_t target = request.target - piece.first_id;
+  if (request.target >= 0 && target >= 0 && target < piece.size()) {
+    summary.target = {piece.logits[target], request.target};
   }
   return summary;
+}
+
+// A logit that at least `count` of the row reach, or -inf.
+float LowerBoundOfTop(const Piece& row, int64_t count) {
+  const auto blocks = static_cast<int64_t>(row.maxima.size());
+  if (blocks < count) return kLowest;
+  std::vector<float> maxima(row.maxima.begin(), row.maxima.end());
+  std::nth_element(maxima.begin(), maxima.begin() + count - 1, maxima.end(), std::greater<>());
+  return maxima[count - 1];
+}
+
+// The `count` first candidates of the row by Precedes, in order; fewer if it has no more.
+std::vector<Candidate> TopCandidates(const Piece& row, int64_t count) {
+  const float bound = LowerBoundOfTop(row, count);
+  const float below = std::isfinite(bound) ? std::nextafter(bound, kLowest) : bound;
+  std::vector<Candidate> found;
+  for (size_t block = 0; block < row.maxima.size(); ++block) {
+    if (row.maxima[block] < bound) continue;
+    const Piece part = row.Part(static_cast<int64_t>(block) * kMaximaBlock, kMaximaBlock);
+    if (bound == kLowest) {
+      for (int64_t i = 0; i < part.size(); ++i) {
+        found.push_back({part.logits[i], part.first_id + static_cast<int32_t>(i)});
+      }
+      continue;
+    }
+    for (int64_t i = FirstAbove(part.logits, 0, below); i < part.size();
+         i = FirstAbove(part.logits, i + 1, below)) {
+      found.push_back({part.logits[i], part.first_id + static_cast<int32_t>(i)});
+    }
+  }
+  if (static_cast<int64_t>(found.size()) > count) {
+    std::nth_element(found.begin(), found.begin() + count - 1, found.end(), Precedes);
+    found.resize(count);
+  }
+  std::sort(found.begin(), found.end(), Precedes);
+  return found;
 }
 
 // A part without ids has a best of -inf, and -inf - -inf is not a number.
@@ -100,62 +158,54 @@ ShardSummary Merge(const ShardSummary& a, const ShardSummary& b, double inverse_
   return merged;
 }
 
-std::vector<ShardSummary> Scan(std::span<const ScanRequest> requests, int32_t first_id,
-                               kernels::ThreadPool& pool) {
-  if (requests.empty()) return {};
-  const int64_t cols = static_cast<int64_t>(requests[0].logits.size());
+ScanResult Scan(std::span<const ScanRequest> requests, int32_t first_id,
+                kernels::ThreadPool& pool) {
+  ScanResult result;
+  if (requests.empty()) return result;
+  const auto count = static_cast<int64_t>(requests.size());
+  const auto cols = static_cast<int64_t>(requests[0].logits.size());
   const int64_t pieces = (cols + kPiece - 1) / kPiece;
-  std::vector<ShardSummary> parts(requests.size() * pieces);
-  pool.ParallelFor(static_cast<int64_t>(parts.size()), 1, [&](int64_t begin, int64_t end) {
+  std::vector<float> maxima(count * MaximaBlocks(cols));
+  const auto row_of = [&](int64_t row) -> Piece {
+    return {requests[row].logits,
+            std::span(maxima).subspan(row * MaximaBlocks(cols), MaximaBlocks(cols)), first_id};
+  };
+  std::vector<ShardSummary> parts(count * pieces);
+  pool.ParallelFor(count * pieces, 1, [&](int64_t begin, int64_t end) {
     double to_beat = 0;
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t piece = part % pieces;
+      const int64_t row = part / pieces;
+      const int64_t first = part % pieces * kPiece;
       // A row's best so far spares its later pieces most of the search.
-      if (piece == 0 || part == begin) to_beat = -std::numeric_limits<double>::infinity();
-      parts[part] = ScanPiece(requests[part / pieces], piece * kPiece,
-                              std::min((piece + 1) * kPiece, cols), first_id, to_beat);
+      if (first == 0 || part == begin) to_beat = -std::numeric_limits<double>::infinity();
+      const Piece piece = row_of(row).Part(first, kPiece);
+      BlockMaxima(piece.logits,
+                  std::span(maxima).subspan(row * MaximaBlocks(cols) + first / kMaximaBlock,
+                                            piece.maxima.size()));
+      parts[part] = ScanPiece(requests[row], piece, to_beat);
       to_beat = std::max(to_beat, parts[part].noisy_score);
     }
   });
-  std::vector<ShardSummary> summaries(requests.size());
-  for (size_t row = 0; row < requests.size(); ++row) {
+  result.summaries.resize(count);
+  std::vector<int64_t> begins = {0};  // of each request's candidates
+  for (int64_t row = 0; row < count; ++row) {
     for (int64_t piece = 0; piece < pieces; ++piece) {
       const ShardSummary& part = parts[row * pieces + piece];
-      summaries[row] =
-          piece == 0 ? part : Merge(summaries[row], part, requests[row].inverse_temperature);
+      ShardSummary& summary = result.summaries[row];
+      summary = piece == 0 ? part : Merge(summary, part, requests[row].inverse_temperature);
     }
+    begins.push_back(begins.back() + requests[row].candidates);
   }
-  return summaries;
-}
-
-std::vector<Candidate> TopCandidates(std::span<const float> logits, int32_t first_id,
-                                     int64_t count) {
-  std::vector<Candidate> found;
-  if (count == 0) return found;
-  const int64_t size = static_cast<int64_t>(logits.size());
-  const size_t room = 2 * static_cast<size_t>(count);
-  found.reserve(room);
-  const auto add = [&](int64_t i) {
-    found.push_back({logits[i], first_id + static_cast<int32_t>(i)});
-  };
-  for (int64_t i = 0; i < std::min(size, count); ++i) add(i);
-  if (size > count) {
-    float threshold = std::min_element(found.begin(), found.end(), [](auto& a, auto& b) {
-                        return a.logit < b.logit;
-                      })->logit;
-    // An id that only equals the threshold comes after `count` better ones.
-    for (int64_t i = FirstAbove(logits, count, threshold); i < size;
-         i = FirstAbove(logits, i + 1, threshold)) {
-      add(i);
-      if (found.size() < room) continue;
-      std::nth_element(found.begin(), found.begin() + count - 1, found.end(), Precedes);
-      found.resize(count);
-      threshold = found.back().logit;
+  result.candidates.resize(begins.back());
+  if (result.candidates.empty()) return result;
+  pool.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      if (requests[row].candidates == 0) continue;
+      std::ranges::copy(TopCandidates(row_of(row), requests[row].candidates),
+                        result.candidates.begin() + begins[row]);
     }
-  }
-  std::sort(found.begin(), found.end(), Precedes);
-  found.resize(count);
-  return found;
+  });
+  return result;
 }
 
 }  // namespace lockstep::worker

@@ -40,14 +40,15 @@ struct ShardSummary {
 /// The summary of two disjoint parts of the vocabulary; all ids of `a` lie below those of `b`.
 ShardSummary Merge(const ShardSummary& a, const ShardSummary& b, double inverse_temperature);
 
-/// Returns one summary per request, without its candidates. Bits do not depend on the number of
-/// threads.
-std::vector<ShardSummary> Scan(std::span<const ScanRequest> requests, int32_t first_id,
-                               kernels::ThreadPool& pool);
+struct ScanResult {
+  std::vector<ShardSummary> summaries;  // one per request
+  // Of each request in turn, as many as it asked for: the first by Precedes, in order, filled up
+  // with id -1.
+  std::vector<Candidate> candidates;
+};
 
-/// The `count` first candidates by Precedes, in order; filled up with id -1.
-std::vector<Candidate> TopCandidates(std::span<const float> logits, int32_t first_id,
-                                     int64_t count);
+/// All requests' rows are of the same length. Bits do not depend on the number of threads.
+ScanResult Scan(std::span<const ScanRequest> requests, int32_t first_id, kernels::ThreadPool& pool);
 
 }  // namespace lockstep::worker
 

@@ -109,11 +109,12 @@ SmallCluster::~SmallCluster() {
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
 }
 
+std::string SmallCluster::address() const { return "127.0.0.1:" + std::to_string(port_); }
+
 std::shared_ptr<grpc::Channel> SmallCluster::Connect() const {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port_),
-                                   grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address(), grpc::InsecureChannelCredentials(), arguments);
 }
 
 v1::GetTopologyResponse SmallCluster::WaitForState(v1::ClusterState state) const {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -63,6 +64,8 @@ class SmallCluster {
   ~SmallCluster();
 
   Cluster& cluster() { return cluster_; }
+  /// "127.0.0.1:PORT".
+  std::string address() const;
   /// A connection of its own with each call.
   std::shared_ptr<grpc::Channel> Connect() const;
   /// Until the topology is in `state`; the last topology.
