@@ -2,6 +2,7 @@
 // streaming clients against a running coordinatord, and prints one JSON line of what arrived when.
 // bench/coordinator.py starts the two processes, each on a core of its own.
 #include <grpcpp/grpcpp.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
 #include <array>
@@ -9,16 +10,21 @@
 #include <cstdint>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/status_macros.h"
+#include "bench/grpc_socket.h"
 #include "coordinator/cluster/testing/fake_worker.h"
 #include "nlohmann/json.hpp"
-#include "proto/lockstep/v1/inference.grpc.pb.h"
+#include "proto/lockstep/v1/inference.pb.h"
 
 ABSL_FLAG(std::string, coordinator, "", "HOST:PORT of the coordinator, which has no workers yet");
 ABSL_FLAG(int, streams, 256, "clients, each with a channel of its own and one stream at a time");
@@ -84,49 +90,44 @@ struct Arrivals {
   std::vector<int64_t> latencies_ns;
 };
 
-/// One client: a request after the other on its own channel. Its address is gRPC's tag.
+/// One client: a request after the other on its own connection.
 class StreamingClient {
  public:
-  StreamingClient(const std::shared_ptr<grpc::Channel>& channel, int seed,
-                  grpc::CompletionQueue* queue)
-      : stub_(v1::InferenceService::NewStub(channel)), queue_(queue) {
+  StreamingClient(bench::GrpcSocket socket, int seed) : socket_(std::move(socket)) {
+    v1::GenerateRequest request;
     for (int i = 0; i < kPromptTokens; ++i) {
-      request_.mutable_tokens()->add_ids(kFirstToken + (seed * 13 + i * 7) % 512);
+      request.mutable_tokens()->add_ids(kFirstToken + (seed * 13 + i * 7) % 512);
     }
-    request_.set_max_tokens(absl::GetFlag(FLAGS_max_tokens));
-    request_.set_ignore_eos(true);
+    request.set_max_tokens(absl::GetFlag(FLAGS_max_tokens));
+    request.set_ignore_eos(true);
+    request_ = request.SerializeAsString();
   }
 
-  void Start() {
-    context_ = std::make_unique<grpc::ClientContext>();
-    context_->set_wait_for_ready(true);
-    state_ = State::kStarting;
-    reader_ = stub_->AsyncGenerate(context_.get(), request_, queue_, this);
-  }
-
-  void OnEvent(bool ok, const PacedWorker& worker, Arrivals& arrivals) {
-    if (state_ == State::kEnding) {
-      if (!status_.ok()) ++arrivals.failures;
-      Start();
-      return;
-    }
-    if (!ok) {
-      state_ = State::kEnding;
-      reader_->Finish(&status_, this);
-      return;
-    }
-    if (state_ == State::kReading) Count(worker, arrivals);
-    state_ = State::kReading;
-    reader_->Read(&response_, this);
-  }
-
+  int fd() const { return socket_.fd(); }
   bool has_begun() const { return has_begun_; }
 
- private:
-  enum class State { kStarting, kReading, kEnding };
+  absl::Status Start() {
+    has_finished_ = false;
+    return socket_.Call("/lockstep.v1.InferenceService/Generate", request_);
+  }
 
-  void Count(const PacedWorker& worker, Arrivals& arrivals) {
+  absl::Status OnReadable(const PacedWorker& worker, Arrivals& arrivals) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const bool ended, socket_.Read([&](std::string_view message) {
+      Count(message, worker, arrivals);
+    }));
+    if (!ended) return absl::OkStatus();
+    if (!has_finished_) ++arrivals.failures;
+    return Start();
+  }
+
+ private:
+  void Count(std::string_view message, const PacedWorker& worker, Arrivals& arrivals) {
+    if (!response_.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
+      ++arrivals.failures;
+      return;
+    }
     has_begun_ = true;
+    has_finished_ = response_.has_finish();
     if (!arrivals.counting) return;
     const int64_t now_ns = absl::GetCurrentTimeNanos();
     ++arrivals.messages;
@@ -137,22 +138,12 @@ class StreamingClient {
     }
   }
 
-  const std::unique_ptr<v1::InferenceService::Stub> stub_;
-  grpc::CompletionQueue* const queue_;
-  v1::GenerateRequest request_;
-  State state_ = State::kStarting;
+  bench::GrpcSocket socket_;
+  std::string request_;
   bool has_begun_ = false;
-  std::unique_ptr<grpc::ClientContext> context_;
-  std::unique_ptr<grpc::ClientAsyncReader<v1::GenerateResponse>> reader_;
+  bool has_finished_ = false;
   v1::GenerateResponse response_;
-  grpc::Status status_;
 };
-
-std::shared_ptr<grpc::Channel> OwnChannel(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-}
 
 double Percentile(std::vector<int64_t>& values, double share) {
   if (values.empty()) return 0;
@@ -178,39 +169,53 @@ void Print(Arrivals& arrivals, double seconds) {
             << std::endl;
 }
 
-void Run() {
-  const int streams = absl::GetFlag(FLAGS_streams);
-  const std::string address = absl::GetFlag(FLAGS_coordinator);
-  PacedWorker worker(OwnChannel(address), absl::GetFlag(FLAGS_tokens_per_second) / streams);
-  grpc::CompletionQueue queue;
-  std::vector<std::unique_ptr<StreamingClient>> clients;
-  for (int i = 0; i < streams; ++i) {
-    clients.push_back(std::make_unique<StreamingClient>(OwnChannel(address), i, &queue));
-    clients.back()->Start();
+absl::StatusOr<std::vector<StreamingClient>> StartClients(const std::string& address, int poll) {
+  std::vector<StreamingClient> clients;
+  clients.reserve(absl::GetFlag(FLAGS_streams));
+  for (int i = 0; i < absl::GetFlag(FLAGS_streams); ++i) {
+    LOCKSTEP_ASSIGN_OR_RETURN(bench::GrpcSocket socket, bench::GrpcSocket::Connect(address));
+    clients.emplace_back(std::move(socket), i);
+    epoll_event event{.events = EPOLLIN, .data = {.u32 = static_cast<uint32_t>(i)}};
+    epoll_ctl(poll, EPOLL_CTL_ADD, clients.back().fd(), &event);
+    LOCKSTEP_RETURN_IF_ERROR(clients.back().Start());
   }
+  return clients;
+}
+
+/// Until the measurement is over: begins a second after every stream has.
+absl::Status Measure(int poll, std::vector<StreamingClient>& clients, const PacedWorker& worker) {
+  const absl::Duration length = absl::Seconds(absl::GetFlag(FLAGS_seconds));
   Arrivals arrivals;
   absl::Time begin = absl::InfiniteFuture();
-  const absl::Duration length = absl::Seconds(absl::GetFlag(FLAGS_seconds));
-  void* tag = nullptr;
-  bool ok = false;
-  for (uint64_t event = 0; queue.Next(&tag, &ok); ++event) {
-    static_cast<StreamingClient*>(tag)->OnEvent(ok, worker, arrivals);
-    // Looking at the clock and at all clients takes time: not after every message.
-    if (event % 1024 != 0) continue;
+  std::array<epoll_event, 256> events;
+  while (true) {
+    const int count = epoll_wait(poll, events.data(), events.size(), /*timeout=*/-1);
+    for (int i = 0; i < count; ++i) {
+      LOCKSTEP_RETURN_IF_ERROR(clients[events[i].data.u32].OnReadable(worker, arrivals));
+    }
     const absl::Time now = absl::Now();
     if (begin == absl::InfiniteFuture()) {
-      const bool all_begun = std::all_of(clients.begin(), clients.end(),
-                                         [](const auto& client) { return client->has_begun(); });
+      const bool all_begun =
+          std::all_of(clients.begin(), clients.end(),
+                      [](const StreamingClient& client) { return client.has_begun(); });
       if (all_begun) begin = now + absl::Seconds(1);
     } else if (!arrivals.counting && now >= begin) {
       arrivals.counting = true;
       begin = now;
     } else if (arrivals.counting && now >= begin + length) {
       Print(arrivals, absl::ToDoubleSeconds(now - begin));
-      // Streams, channels and worker are under way; the process's end is theirs.
-      std::_Exit(0);
+      return absl::OkStatus();
     }
   }
+}
+
+absl::Status Run() {
+  const std::string address = absl::GetFlag(FLAGS_coordinator);
+  PacedWorker worker(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()),
+                     absl::GetFlag(FLAGS_tokens_per_second) / absl::GetFlag(FLAGS_streams));
+  const int poll = epoll_create1(EPOLL_CLOEXEC);
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<StreamingClient> clients, StartClients(address, poll));
+  return Measure(poll, clients, worker);
 }
 
 }  // namespace
@@ -218,5 +223,8 @@ void Run() {
 
 int main(int argc, char** argv) {
   absl::ParseCommandLine(argc, argv);
-  lockstep::coordinator::Run();
+  const absl::Status status = lockstep::coordinator::Run();
+  if (status.ok()) return 0;
+  std::cerr << "coordinator_bench: " << status << std::endl;
+  return 1;
 }

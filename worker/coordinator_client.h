@@ -35,8 +35,8 @@ class BatchStream {
   virtual ~BatchStream() = default;
   /// Blocks for the next batch. nullopt when the coordinator ended the stream in good order.
   virtual absl::StatusOr<std::optional<v1::StepBatch>> Next() = 0;
-  /// Blocks while the connection is full. False once the stream is broken; Next says why.
-  virtual bool Give(const v1::StepResult& result) = 0;
+  /// Never blocks: the result is sent from a thread of the stream's. If that fails, Next says why.
+  virtual void Give(v1::StepResult result) = 0;
   virtual void Cancel() = 0;
 };
 

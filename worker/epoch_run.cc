@@ -119,14 +119,16 @@ absl::Status EpochRun::Serve(BatchStream& stream, Progress& progress) {
     stream_ = &stream;
   }
   auto serve = [&]() -> absl::Status {
-    for (int64_t previous_end_ns = SteadyNowNs();; previous_end_ns = SteadyNowNs()) {
+    int64_t previous_end_ns = SteadyNowNs();
+    while (true) {
       LOCKSTEP_ASSIGN_OR_RETURN(std::optional<v1::StepBatch> batch, stream.Next());
       if (!batch) return absl::OkStatus();
       progress.StartStep(batch->step_id());
       LOCKSTEP_ASSIGN_OR_RETURN(v1::StepResult result, TimedStep(*batch, previous_end_ns));
+      previous_end_ns = SteadyNowNs();
       progress.Enter(Phase::kIdle);
       // A broken stream shows in the next call of Next.
-      stream.Give(result);
+      stream.Give(std::move(result));
     }
   };
   absl::Status status = serve();

@@ -27,10 +27,7 @@ class FakeBatchStream final : public BatchStream {
       : wire_(std::move(wire)) {}
   ~FakeBatchStream() override { wire_->Close(); }
   absl::StatusOr<std::optional<v1::StepBatch>> Next() override { return wire_->down.Take(); }
-  bool Give(const v1::StepResult& result) override {
-    wire_->up.Put(result);
-    return true;
-  }
+  void Give(v1::StepResult result) override { wire_->up.Put(std::move(result)); }
   void Cancel() override { wire_->Close(); }
 
  private:
