@@ -20,6 +20,9 @@ std::string DefaultCoordinatorAddress();
 /// first call.
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
 
+/// The same with a connection of its own, where channels to one address would share one.
+std::shared_ptr<grpc::Channel> MakeSeparateChannel(const std::string& address);
+
 /// AdminService.GetTopology. Unavailable names the address and what to start or change.
 absl::StatusOr<v1::GetTopologyResponse> GetTopology(const std::shared_ptr<grpc::Channel>& channel,
                                                     const std::string& address,

@@ -8,6 +8,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "coordinator/ctl/admin_client.h"
+#include "coordinator/ctl/bench_command.h"
 #include "coordinator/ctl/generate_command.h"
 #include "coordinator/ctl/plan_command.h"
 #include "coordinator/ctl/status_command.h"
@@ -192,6 +193,71 @@ void AddGenerate(CLI::App& app, int* exit_status) {
   });
 }
 
+void AddBenchLoad(CLI::App* bench, BenchOptions* options) {
+  const CLI::Range at_least_one(int64_t{1}, int64_t{1} << 40);
+  bench
+      ->add_option("--concurrency,--max-concurrency", options->concurrency,
+                   "most requests at once (default 16, or without a limit with --rate)")
+      ->check(CLI::Range(1, 1 << 20));
+  bench
+      ->add_option("--rate,--request-rate", options->rate,
+                   "requests a second, as a Poisson process (default: as soon as there is room)")
+      ->check(CLI::Range(1e-6, 1e6));
+  bench
+      ->add_option("--requests,--num-prompts", options->requests,
+                   "requests to send (default 100, or no limit with --duration)")
+      ->check(at_least_one);
+  bench
+      ->add_option("--duration", options->duration_s,
+                   "seconds after which nothing more is sent; what runs then is finished")
+      ->check(CLI::Range(1e-3, 1e9));
+  bench
+      ->add_option("--warmup,--num-warmups", options->warmup,
+                   "requests before the measured ones, under the same load")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  bench->add_option("--channels", options->channels, "connections, used in turn")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+}
+
+void AddBenchWorkload(CLI::App* bench, BenchOptions* options) {
+  bench
+      ->add_option("--prompt-tokens,--input-len,--random-input-len", options->prompt_tokens,
+                   "own tokens of a prompt: 64, uniform:32-512, lognormal:MEAN,SIGMA[,MOST]")
+      ->capture_default_str();
+  bench
+      ->add_option("--output-tokens,--output-len,--random-output-len", options->output_tokens,
+                   "most tokens to generate, in the same forms")
+      ->capture_default_str();
+  bench
+      ->add_option("--shared-prefix-tokens,--prefix-repetition-prefix-len",
+                   options->shared_prefix_tokens, "tokens before them that prompts share")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str();
+  bench
+      ->add_option("--prefixes,--prefix-repetition-num-prefixes", options->prefixes,
+                   "different shared beginnings, used in turn")
+      ->check(CLI::Range(1, 1 << 30))
+      ->capture_default_str();
+  bench->add_flag("--ignore-eos", options->ignore_eos, "go on past the model's end tokens");
+  bench->add_option("--temperature", options->temperature, "0 is greedy (default: the model's)");
+  bench->add_option("--seed", options->seed, "of prompts, lengths, arrivals and sampling")
+      ->capture_default_str();
+}
+
+void AddBench(CLI::App& app, int* exit_status) {
+  CLI::App* bench =
+      app.add_subcommand("bench", "Put load on a running server and print latency and throughput");
+  auto options = std::make_shared<BenchOptions>();
+  options->coordinator = DefaultCoordinatorAddress();
+  AddCoordinatorOption(bench, &options->coordinator);
+  AddBenchLoad(bench, options.get());
+  AddBenchWorkload(bench, options.get());
+  bench->add_flag("--json", options->json, "one JSON object");
+  bench->callback([=] { *exit_status = RunBench(*options); });
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("Plans, starts, shows and drives a Lockstep cluster.", "coordinatorctl");
   app.require_subcommand(1);
@@ -200,6 +266,7 @@ int Main(int argc, char** argv) {
   AddUp(app, &exit_status);
   AddStatus(app, &exit_status);
   AddGenerate(app, &exit_status);
+  AddBench(app, &exit_status);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
