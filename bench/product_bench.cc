@@ -78,7 +78,7 @@ absl::StatusOr<std::vector<Shape>> ParseShapes(const std::string& text) {
 absl::Status BenchDecode(const Shape& shape, ReadProbe& memory, ThreadPool& pool) {
   LOCKSTEP_ASSIGN_OR_RETURN(
       std::unique_ptr<ProductProbe> product,
-      ProductProbe::Create(ProductKind::kAuto, DType::kBF16, /*rows=*/1, shape.out_features,
+      ProductProbe::Create(ProductKind::kOwn, DType::kBF16, /*rows=*/1, shape.out_features,
                            shape.in_features, kFootprint, pool));
   std::vector<double> limits, rates, ratios;
   for (int i = 0; i < absl::GetFlag(FLAGS_rounds); ++i) {
@@ -148,7 +148,7 @@ absl::Status BenchBatch(const Shape& shape, ThreadPool& pool) {
   for (int64_t rows : batches) {
     LOCKSTEP_ASSIGN_OR_RETURN(
         std::unique_ptr<ProductProbe> product,
-        ProductProbe::Create(ProductKind::kAuto, DType::kBF16, rows, shape.out_features,
+        ProductProbe::Create(ProductKind::kOwn, DType::kBF16, rows, shape.out_features,
                              shape.in_features, kFootprint / 4, pool));
     products.push_back(std::move(product));
   }

@@ -25,20 +25,20 @@ struct WeightRows {
   DType dtype = DType::kF32;
 };
 
-/// Which implementation multiplies. kAuto is our own on every machine. oneDNN 2.6.3 is there to be
-/// compared with: on the slices of several threads it falls back to its reference implementation,
-/// and with dense slices its fp32 product of 8 rows by 512 x 2048 came out wrong in a quarter of
-/// them.
-enum class ProductKind { kAuto, kOwn, kOneDnn };
+/// Which implementation multiplies: the workers use our own on every machine. oneDNN 2.6.3 is there
+/// to be compared with: on the slices of several threads it falls back to its reference
+/// implementation, and with dense slices its fp32 product of 8 rows by 512 x 2048 came out wrong in
+/// a quarter of them.
+enum class ProductKind { kOwn, kOneDnn };
 
 /// A weight W [out_features, in_features], in kBF16 or kF32, in the layout that the product wants.
 /// Owns its memory (huge pages where the system grants them). Create, pack every row once, then
 /// use; packing different rows from several threads is safe, products may run concurrently.
 class PackedMatrix {
  public:
-  static absl::StatusOr<std::unique_ptr<PackedMatrix>> Create(
-      int64_t out_features, int64_t in_features, DType storage,
-      ProductKind kind = ProductKind::kAuto);
+  static absl::StatusOr<std::unique_ptr<PackedMatrix>> Create(int64_t out_features,
+                                                              int64_t in_features, DType storage,
+                                                              ProductKind kind = ProductKind::kOwn);
   virtual ~PackedMatrix() = default;
 
   int64_t out_features() const { return out_features_; }

@@ -21,7 +21,6 @@ namespace lockstep::worker {
 namespace {
 
 using kernels::PackedMatrix;
-using kernels::ProductKind;
 using model::WeightRole;
 using model::WeightSlice;
 
@@ -75,13 +74,11 @@ class Loader {
       : source_(source), dtype_(dtype), pool_(pool), cancelled_(cancelled) {}
 
   // One matrix of all rows of `slices`, one slice after the other.
-  absl::StatusOr<std::unique_ptr<PackedMatrix>> Matrix(std::span<const WeightSlice> slices,
-                                                       ProductKind kind) {
+  absl::StatusOr<std::unique_ptr<PackedMatrix>> Matrix(std::span<const WeightSlice> slices) {
     int64_t out_features = 0;
     for (const WeightSlice& slice : slices) out_features += slice.rows.size();
-    LOCKSTEP_ASSIGN_OR_RETURN(
-        std::unique_ptr<PackedMatrix> matrix,
-        PackedMatrix::Create(out_features, slices[0].cols.size(), dtype_, kind));
+    LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<PackedMatrix> matrix,
+                              PackedMatrix::Create(out_features, slices[0].cols.size(), dtype_));
     LOCKSTEP_RETURN_IF_ERROR(PackAll(CutIntoPieces(slices), *matrix));
     LOCKSTEP_RETURN_IF_ERROR(matrix->Finish(pool_));
     return matrix;
@@ -156,16 +153,15 @@ class Loader {
 struct Place {
   std::unique_ptr<PackedMatrix>* matrix = nullptr;
   std::vector<float>* norm = nullptr;
-  ProductKind kind = ProductKind::kAuto;
 };
 
 Place PlaceOf(const WeightSlice& slice, bool tied, LayerWeights* layer, ShardWeights& weights) {
   switch (slice.role) {
     case WeightRole::kEmbedding:
-      return {.matrix = &weights.embedding, .kind = ProductKind::kOwn};
+      return {.matrix = &weights.embedding};
     case WeightRole::kHead:
       // A stage that has only the tied head still keeps it as an embedding: one way to the head.
-      if (tied) return {.matrix = &weights.embedding, .kind = ProductKind::kOwn};
+      if (tied) return {.matrix = &weights.embedding};
       return {.matrix = &weights.untied_head};
     case WeightRole::kFinalNorm:
       return {.norm = &weights.final_norm};
@@ -215,7 +211,7 @@ absl::StatusOr<ShardWeights> LoadShardWeights(const model::DecoderSpec& spec,
       LOCKSTEP_ASSIGN_OR_RETURN(*place.norm, loader.Norm(group[0]));
       weights.bytes += static_cast<int64_t>(place.norm->size() * sizeof(float));
     } else {
-      LOCKSTEP_ASSIGN_OR_RETURN(*place.matrix, loader.Matrix(group, place.kind));
+      LOCKSTEP_ASSIGN_OR_RETURN(*place.matrix, loader.Matrix(group));
       weights.bytes += (*place.matrix)->bytes();
     }
     for (const WeightSlice& slice : group) {
