@@ -7,7 +7,6 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <numbers>
 
 #include "worker/hash.h"
@@ -37,16 +36,10 @@ class Noise {
     return (zeros + 1) * std::numbers::ln2;
   }
 
-  /// Bits(id + i) for i = 0, 1, ... is Mix64(StreamAt(id) + i * kGoldenGamma).
+  /// The bits of id + i for i = 0, 1, ... are Mix64(StreamAt(id) + i * kGoldenGamma). Ids whose
+  /// noise exceeds g have bits below 2^64 (1 - exp(-exp(-g))), which is at most 2^64 exp(-g).
   uint64_t StreamAt(int32_t id) const {
     return key_ + (static_cast<uint64_t>(id) + 1) * kGoldenGamma;
-  }
-
-  /// Ids whose noise exceeds `gumbel` have Bits below this, and few others do.
-  static uint64_t BitsThreshold(double gumbel) {
-    // Gumbel(v) > g iff v < 1 - exp(-exp(-g)), which is at most exp(-g).
-    const double v = std::exp(-gumbel) * (1 + 1e-9) + 0x1p-52;
-    return v >= 1 ? std::numeric_limits<uint64_t>::max() : static_cast<uint64_t>(v * 0x1p64);
   }
 
  private:

@@ -193,6 +193,9 @@ Sampler::Scans Sampler::PlanScans(kernels::ConstMatrix logits, std::span<const L
     draw.logits = {processed_.data() + k * logits.cols, static_cast<size_t>(logits.cols)};
     AskForDraw(rows[changed[k]], draw);
   }
+  for (ScanRequest& request : scans.requests) {
+    request.candidates = std::min(request.candidates, vocab_size_);
+  }
   return scans;
 }
 

@@ -15,6 +15,7 @@
 
 #include "absl/time/clock.h"
 #include "worker/collective/collective.h"
+#include "worker/scan_kernels.h"
 #include "worker/testing/reference_sampler.h"
 
 namespace lockstep::worker {
@@ -329,10 +330,10 @@ TEST(NoiseTest, TheUpperBoundHolds) {
   }
 }
 
-TEST(NoiseTest, NoIdAboveTheBitsThresholdHasMoreNoise) {
+TEST(NoiseTest, NoIdAboveTheThresholdHasMoreNoise) {
   const Noise noise(4, 5, 6);
   for (double gumbel : {-3.0, -0.5, 0.0, 1.0, 4.0, 9.0}) {
-    const uint64_t threshold = Noise::BitsThreshold(gumbel);
+    const uint64_t threshold = MixThreshold(std::exp(-gumbel));
     int passed = 0;
     int more = 0;
     for (int32_t id = 0; id < 50000; ++id) {

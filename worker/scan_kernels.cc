@@ -138,31 +138,38 @@ HWY_INLINE VU64 AlmostMix(VU64 x) {
   return hn::Mul(hn::Xor(x, hn::ShiftRight<27>(x)), hn::Set(d, 0x94d049bb133111ebu));
 }
 
-int64_t FirstMixBelow(uint64_t start, int64_t begin, int64_t count, uint64_t threshold) {
+int64_t FirstMixBelow(uint64_t start, int64_t begin, int64_t count, const double* fractions,
+                      double scale) {
   const U64 d;
   constexpr int64_t kLanes = hn::MaxLanes(U64());
-  // Whatever is below the threshold is so in its upper bits, or equal in those.
-  const VU64 limit = hn::Set(d, threshold | 0x1ffffffffu);
+  static_assert(kMaximaBlock % (4 * kLanes) == 0);
   const VU64 step = hn::Set(d, kGoldenGamma * kLanes);
   const VU64 lanes = hn::Mul(hn::Iota(d, 0), hn::Set(d, kGoldenGamma));
   const auto at = [&](int64_t i) { return start + static_cast<uint64_t>(i) * kGoldenGamma; };
-  int64_t i = begin;
-  VU64 counter = hn::Add(hn::Set(d, at(i)), lanes);
-  // Four vectors at a time: a multiplication takes long, and few ids pass.
-  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    const VU64 c1 = hn::Add(counter, step);
-    const VU64 c2 = hn::Add(c1, step);
-    const VU64 c3 = hn::Add(c2, step);
-    const auto low =
-        hn::Min(hn::Min(AlmostMix(counter), AlmostMix(c1)), hn::Min(AlmostMix(c2), AlmostMix(c3)));
-    counter = hn::Add(c3, step);
-    if (HWY_LIKELY(hn::AllTrue(d, hn::Lt(limit, low)))) continue;
-    for (int64_t j = i; j < i + 4 * kLanes; ++j) {
-      if (Mix64(at(j)) < threshold) return j;
+  const auto first_in = [&](int64_t i, int64_t end, uint64_t threshold) {
+    while (i < end && Mix64(at(i)) >= threshold) ++i;
+    return i;
+  };
+  for (int64_t i = begin; i < count;) {
+    const int64_t end = std::min(count, (i / kMaximaBlock + 1) * kMaximaBlock);
+    const uint64_t threshold = MixThreshold(fractions[i / kMaximaBlock] * scale);
+    // Whatever is below the threshold is so in its upper bits, or equal in those.
+    const VU64 limit = hn::Set(d, threshold | 0x1ffffffffu);
+    VU64 counter = hn::Add(hn::Set(d, at(i)), lanes);
+    // Four vectors at a time: a multiplication takes long, and few ids pass.
+    for (; i + 4 * kLanes <= end; i += 4 * kLanes) {
+      const VU64 c1 = hn::Add(counter, step);
+      const VU64 c2 = hn::Add(c1, step);
+      const VU64 c3 = hn::Add(c2, step);
+      const auto low = hn::Min(hn::Min(AlmostMix(counter), AlmostMix(c1)),
+                               hn::Min(AlmostMix(c2), AlmostMix(c3)));
+      counter = hn::Add(c3, step);
+      if (HWY_LIKELY(hn::AllTrue(d, hn::Lt(limit, low)))) continue;
+      const int64_t first = first_in(i, i + 4 * kLanes, threshold);
+      if (first < i + 4 * kLanes) return first;
     }
-  }
-  for (; i < count; ++i) {
-    if (Mix64(at(i)) < threshold) return i;
+    i = first_in(i, end, threshold);
+    if (i < end) return i;
   }
   return count;
 }
@@ -195,8 +202,9 @@ double DispatchSumOfExp(std::span<const float> x, double max, double scale) {
 void DispatchExpOf(std::span<const float> x, double max, double scale, double* out) {
   HWY_DYNAMIC_DISPATCH(ExpOf)(x.data(), static_cast<int64_t>(x.size()), max, scale, out);
 }
-int64_t DispatchFirstMixBelow(uint64_t start, int64_t begin, int64_t count, uint64_t threshold) {
-  return HWY_DYNAMIC_DISPATCH(FirstMixBelow)(start, begin, count, threshold);
+int64_t DispatchFirstMixBelow(uint64_t start, int64_t begin, int64_t count,
+                              std::span<const double> fractions, double scale) {
+  return HWY_DYNAMIC_DISPATCH(FirstMixBelow)(start, begin, count, fractions.data(), scale);
 }
 
 }  // namespace
@@ -218,8 +226,9 @@ void ExpOf(std::span<const float> logits, double max, double scale, std::span<do
   simd::DispatchExpOf(logits, max, scale, out.data());
 }
 
-int64_t FirstMixBelow(uint64_t start, int64_t begin, int64_t count, uint64_t threshold) {
-  return simd::DispatchFirstMixBelow(start, begin, count, threshold);
+int64_t FirstMixBelow(uint64_t start, int64_t begin, int64_t count,
+                      std::span<const double> fractions, double scale) {
+  return simd::DispatchFirstMixBelow(start, begin, count, fractions, scale);
 }
 
 }  // namespace lockstep::worker

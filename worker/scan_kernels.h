@@ -27,9 +27,17 @@ double SumOfExp(std::span<const float> logits, double max, double scale);
 /// out[i] = exp((logits[i] - max) * scale), as in SumOfExp. out: [logits.size()].
 void ExpOf(std::span<const float> logits, double max, double scale, std::span<double> out);
 
-/// The first i in [begin, count) with Mix64(start + i * kGoldenGamma) < threshold (hash.h); `count`
-/// if there is none.
-int64_t FirstMixBelow(uint64_t start, int64_t begin, int64_t count, uint64_t threshold);
+/// The first i in [begin, count) with Mix64(start + i * kGoldenGamma) (hash.h) below
+/// MixThreshold(fractions[i / kMaximaBlock] * scale); `count` if there is none. `start` belongs to
+/// i = 0, whatever `begin` is. fractions: [MaximaBlocks(count)].
+int64_t FirstMixBelow(uint64_t start, int64_t begin, int64_t count,
+                      std::span<const double> fractions, double scale);
+
+/// At least `fraction` of all 64-bit numbers, and few more, lie below it.
+inline uint64_t MixThreshold(double fraction) {
+  const double padded = fraction * (1 + 1e-9) + 0x1p-52;
+  return padded >= 1 ? ~uint64_t{0} : static_cast<uint64_t>(padded * 0x1p64);
+}
 
 }  // namespace lockstep::worker
 

@@ -85,19 +85,26 @@ TEST(ScanKernelsTest, ExponentialsAreThoseOfTheLibraryToElevenDigits) {
 
 TEST(ScanKernelsTest, FirstMixBelowFindsAllInOrder) {
   constexpr uint64_t kStart = 0x123456789abcdef0;
-  for (uint64_t threshold : {uint64_t{1} << 63, uint64_t{1} << 58, uint64_t{0}}) {
-    std::vector<int64_t> expected;
-    for (int64_t i = 0; i < 999; ++i) {
-      if (Mix64(kStart + static_cast<uint64_t>(i) * kGoldenGamma) < threshold) {
-        expected.push_back(i);
+  for (int count : kLengths) {
+    std::vector<double> fractions;
+    for (int64_t block = 0; block < MaximaBlocks(count); ++block) {
+      fractions.push_back(block % 3 * 0.3 + 0.01);
+    }
+    for (double scale : {1e300, 1.0, 0.02, 0.0}) {
+      std::vector<int64_t> expected;
+      for (int64_t i = 0; i < count; ++i) {
+        const uint64_t threshold = MixThreshold(fractions[i / kMaximaBlock] * scale);
+        if (Mix64(kStart + static_cast<uint64_t>(i) * kGoldenGamma) < threshold) {
+          expected.push_back(i);
+        }
       }
+      std::vector<int64_t> found;
+      for (int64_t i = FirstMixBelow(kStart, 0, count, fractions, scale); i < count;
+           i = FirstMixBelow(kStart, i + 1, count, fractions, scale)) {
+        found.push_back(i);
+      }
+      EXPECT_EQ(found, expected) << count;
     }
-    std::vector<int64_t> found;
-    for (int64_t i = FirstMixBelow(kStart, 0, 999, threshold); i < 999;
-         i = FirstMixBelow(kStart, i + 1, 999, threshold)) {
-      found.push_back(i);
-    }
-    EXPECT_EQ(found, expected);
   }
 }
 

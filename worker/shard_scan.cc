@@ -4,6 +4,7 @@
 #include "worker/shard_scan.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 
@@ -13,11 +14,7 @@ namespace lockstep::worker {
 namespace {
 
 constexpr int64_t kPiece = 8192;
-// Ids that share one bound on the noise that they need.
-constexpr int64_t kNoiseBlock = 512;
-static_assert(kPiece % kNoiseBlock == 0 && kNoiseBlock % kMaximaBlock == 0);
-// No noise is higher: -log(-log(1 - 2^-53)) = 36.74.
-constexpr double kHighestNoise = 36.8;
+static_assert(kPiece % kMaximaBlock == 0);
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 /// Consecutive ids of a row and their block maxima.
@@ -33,7 +30,6 @@ struct Piece {
     return {logits.subspan(begin, count), maxima.subspan(begin / kMaximaBlock, MaximaBlocks(count)),
             first_id + static_cast<int32_t>(begin)};
   }
-  float Max() const { return maxima.empty() ? kLowest : *std::ranges::max_element(maxima); }
 };
 
 Candidate HighestLogit(const Piece& piece) {
@@ -55,22 +51,28 @@ void TakeNoisy(const ScanRequest& request, const Candidate& candidate, ShardSumm
   summary.noisy = candidate;
 }
 
-// Looks for ids whose noisy score exceeds summary.noisy_score.
-void FindNoisyInBlock(const ScanRequest& request, const Piece& block, ShardSummary& summary) {
-  const Noise& noise = *request.noise;
-  const float max = block.Max();
-  if (max < request.cutoff.logit) return;
-  const double highest = max * request.inverse_temperature;
-  const uint64_t start = noise.StreamAt(block.first_id);
+// Looks for ids whose noisy score exceeds summary.noisy_score: in each block those alone whose
+// noise would lift the block's highest logit above it.
+void FindNoisy(const ScanRequest& request, const Piece& piece, ShardSummary& summary) {
+  if (!std::isfinite(summary.best.logit)) return;
+  // A good score from the start spares most of the search.
+  TakeNoisy(request, summary.best, summary);
+  std::array<double, kPiece / kMaximaBlock> fractions;
+  ExpOf(piece.maxima, summary.best.logit, request.inverse_temperature, fractions);
+  for (size_t block = 0; block < piece.maxima.size(); ++block) {
+    if (piece.maxima[block] < request.cutoff.logit) fractions[block] = 0;
+  }
+  const double highest = summary.best.logit * request.inverse_temperature;
+  const uint64_t start = request.noise->StreamAt(piece.first_id);
   for (int64_t i = 0;; ++i) {
-    const double needed = summary.noisy_score - highest;
-    if (needed > kHighestNoise) return;
-    i = FirstMixBelow(start, i, block.size(), Noise::BitsThreshold(needed));
-    if (i == block.size()) return;
-    const Candidate candidate{block.logits[i], block.first_id + static_cast<int32_t>(i)};
+    // Bounded, because zero times infinity is not a number.
+    const double scale = std::min(std::exp(highest - summary.noisy_score), 1e300);
+    i = FirstMixBelow(start, i, piece.size(), fractions, scale);
+    if (i == piece.size()) return;
+    const Candidate candidate{piece.logits[i], piece.first_id + static_cast<int32_t>(i)};
     const double warm = candidate.logit * request.inverse_temperature;
     // The exact noise takes two logarithms; few ids can win.
-    if (warm + noise.UpperBound(candidate.id) < summary.noisy_score) continue;
+    if (warm + request.noise->UpperBound(candidate.id) < summary.noisy_score) continue;
     TakeNoisy(request, candidate, summary);
   }
 }
@@ -86,11 +88,7 @@ ShardSummary ScanPiece(const ScanRequest& request, const Piece& piece, double to
   }
   if (request.noise) {
     summary.noisy_score = to_beat;
-    // A good score from the start spares most of the search.
-    if (summary.best.id >= 0) TakeNoisy(request, summary.best, summary);
-    for (int64_t i = 0; i < piece.size(); i += kNoiseBlock) {
-      FindNoisyInBlock(request, piece.Part(i, kNoiseBlock), summary);
-    }
+    FindNoisy(request, piece, summary);
     if (summary.noisy.id < 0) summary.noisy_score = -std::numeric_limits<double>::infinity();
   }
   const int64_t target = request.target - piece.first_id;

@@ -43,7 +43,7 @@ std::string RandomModelConfig() {
     "max_position_embeddings": 64,
     "model_type": "llama",
     "num_attention_heads": 4,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_key_value_heads": 4,
     "rms_norm_eps": 1e-05,
     "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
