@@ -44,6 +44,11 @@ class Engine {
   /// composed. Does nothing if the request has ended.
   virtual void Cancel(RequestId id) = 0;
 
+  /// Blocks while a step's updates are being delivered for the engine of this request, a few
+  /// microseconds each. A thread that every delivered update would wake calls it first thing: then
+  /// it is woken once a step, not once an update. Not from within OnUpdate.
+  virtual void AwaitDelivery(RequestId id) = 0;
+
   virtual EngineStats Stats() const = 0;
 };
 

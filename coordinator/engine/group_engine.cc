@@ -127,7 +127,7 @@ void GroupEngine::OnStepDone(const v1::StepResult& result) {
     ApplyResult(result, deliveries);
     SubmitBatches();
   }
-  Deliver(std::move(deliveries));
+  DeliverStep(std::move(deliveries));
 }
 
 void GroupEngine::OnGroupLost(uint64_t epoch, const absl::Status& reason) {
@@ -139,15 +139,31 @@ void GroupEngine::OnGroupLost(uint64_t epoch, const absl::Status& reason) {
   lost = DropGroup();
 }
 
-void GroupEngine::Deliver(Deliveries deliveries) {
+std::vector<GroupEngine::ChoicePtr> GroupEngine::HandOut(Deliveries deliveries) {
   std::vector<ChoicePtr> stopped;
   for (Delivery& delivery : deliveries) {
     const SinkVerdict verdict =
         delivery.choice->request().sink->OnUpdate(std::move(delivery.update));
     if (verdict == SinkVerdict::kStop) stopped.push_back(std::move(delivery.choice));
   }
+  return stopped;
+}
+
+void GroupEngine::Deliver(Deliveries deliveries) {
+  std::vector<ChoicePtr> stopped = HandOut(std::move(deliveries));
   if (!stopped.empty()) EndStopped(std::move(stopped));
 }
+
+void GroupEngine::DeliverStep(Deliveries deliveries) {
+  std::vector<ChoicePtr> stopped;
+  {
+    absl::MutexLock lock(&delivery_mutex_);
+    stopped = HandOut(std::move(deliveries));
+  }
+  if (!stopped.empty()) EndStopped(std::move(stopped));
+}
+
+void GroupEngine::AwaitDelivery(RequestId /*id*/) { absl::MutexLock lock(&delivery_mutex_); }
 
 void GroupEngine::EndStopped(std::vector<ChoicePtr> stopped) {
   Deliveries deliveries;

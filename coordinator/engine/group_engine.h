@@ -75,6 +75,7 @@ class GroupEngine final : public Engine, public GroupObserver {
                                    std::shared_ptr<RequestSink> sink) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Cancel(RequestId id) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void AwaitDelivery(RequestId id) override ABSL_LOCKS_EXCLUDED(delivery_mutex_);
   EngineStats Stats() const override ABSL_LOCKS_EXCLUDED(mutex_);
 
   /// Ends every request with Unavailable and takes no more.
@@ -116,6 +117,10 @@ class GroupEngine final : public Engine, public GroupObserver {
 
   // Hands updates to the sinks and ends the choices whose sinks want no more.
   void Deliver(Deliveries deliveries) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same for the updates of a step.
+  void DeliverStep(Deliveries deliveries) ABSL_LOCKS_EXCLUDED(mutex_, delivery_mutex_);
+  // The choices whose sinks want no more.
+  static std::vector<ChoicePtr> HandOut(Deliveries deliveries);
   void EndStopped(std::vector<ChoicePtr> stopped) ABSL_LOCKS_EXCLUDED(mutex_);
   void EndExpired() ABSL_LOCKS_EXCLUDED(mutex_);
   // Everything of the epoch is forgotten; running choices wait. The caller drops the result once
@@ -164,6 +169,8 @@ class GroupEngine final : public Engine, public GroupObserver {
 
   const EngineOptions options_;
 
+  // Held while a step's updates are delivered; nothing else is taken under it but what sinks take.
+  absl::Mutex delivery_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable absl::Mutex mutex_;
   absl::BitGen seeds_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_request_ ABSL_GUARDED_BY(mutex_);

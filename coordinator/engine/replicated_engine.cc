@@ -30,9 +30,13 @@ absl::StatusOr<RequestId> ReplicatedEngine::Submit(EngineRequest request,
   return replicas_[chosen]->Submit(std::move(request), std::move(sink));
 }
 
-void ReplicatedEngine::Cancel(RequestId id) {
-  replicas_[(static_cast<uint64_t>(id) - 1) % replicas_.size()]->Cancel(id);
+GroupEngine& ReplicatedEngine::ReplicaOf(RequestId id) {
+  return *replicas_[(static_cast<uint64_t>(id) - 1) % replicas_.size()];
 }
+
+void ReplicatedEngine::Cancel(RequestId id) { ReplicaOf(id).Cancel(id); }
+
+void ReplicatedEngine::AwaitDelivery(RequestId id) { ReplicaOf(id).AwaitDelivery(id); }
 
 EngineStats ReplicatedEngine::Stats() const {
   EngineStats sum;

@@ -20,6 +20,7 @@ class ReplicatedEngine final : public Engine {
   absl::StatusOr<RequestId> Submit(EngineRequest request,
                                    std::shared_ptr<RequestSink> sink) override;
   void Cancel(RequestId id) override;
+  void AwaitDelivery(RequestId id) override;
   /// The sums over all replicas.
   EngineStats Stats() const override;
 
@@ -31,6 +32,8 @@ class ReplicatedEngine final : public Engine {
   const GroupEngine& replica(int index) const { return *replicas_[index]; }
 
  private:
+  GroupEngine& ReplicaOf(RequestId id);
+
   std::vector<std::unique_ptr<GroupEngine>> replicas_;
 };
 

@@ -43,6 +43,8 @@ SinkVerdict GenerateStream::OnUpdate(RequestUpdate update) {
 }
 
 void GenerateStream::OnWriteDone(bool ok) {
+  // Else every message of a step would wake this thread, which costs more than to write it.
+  if (request_id_) engine_.AwaitDelivery(*request_id_);
   {
     absl::MutexLock lock(&mutex_);
     writing_ = false;

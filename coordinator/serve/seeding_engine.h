@@ -24,6 +24,7 @@ class SeedingEngine final : public Engine {
     return engine_.Submit(std::move(request), std::move(sink));
   }
   void Cancel(RequestId id) override { engine_.Cancel(id); }
+  void AwaitDelivery(RequestId id) override { engine_.AwaitDelivery(id); }
   EngineStats Stats() const override { return engine_.Stats(); }
 
  private:
