@@ -46,15 +46,15 @@ absl::Status Probe(kernels::ThreadPool& pool) {
   return absl::OkStatus();
 }
 
-/// oneDNN in bf16 and in fp32, and our own product over more weights than a cache holds, as in a
-/// model.
+/// oneDNN in bf16 and in fp32, and our own product, each over more weights than a cache holds, as
+/// in a model.
 absl::StatusOr<std::vector<Contender>> Contenders(int64_t rows, int64_t n, int64_t k,
                                                   kernels::ThreadPool& pool) {
   constexpr int64_t kFootprint = int64_t{128} << 20;
   std::vector<Contender> contenders;
   for (DType dtype : {DType::kBF16, DType::kF32}) {
     LOCKSTEP_ASSIGN_OR_RETURN(std::shared_ptr<OneDnnProduct> product,
-                              OneDnnProduct::Create(dtype, rows, n, k));
+                              OneDnnProduct::Create(dtype, rows, n, k, kFootprint));
     contenders.push_back({absl::StrCat("onednn ", std::string(Name(dtype))),
                           [product] { return product->Measure(); }});
   }
@@ -91,7 +91,7 @@ absl::Status MeasureShape(const Options& options, int64_t n, int64_t k, kernels:
 absl::Status Run(const Options& options) {
   // OpenMP's threads inherit where their maker may run: they are made before the pool pins this
   // thread.
-  LOCKSTEP_ASSIGN_OR_RETURN(auto first, OneDnnProduct::Create(DType::kF32, 512, 1024, 1024));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto first, OneDnnProduct::Create(DType::kF32, 512, 1024, 1024, 0));
   first->Measure();
   kernels::ThreadPool pool(options.cpus);
   if (options.probe) LOCKSTEP_RETURN_IF_ERROR(Probe(pool));

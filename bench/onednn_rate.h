@@ -11,12 +11,15 @@
 
 namespace lockstep::bench {
 
-/// One product y [rows, n] fp32 = x [rows, k] W [k, n], x and W of `dtype`. Not thread-safe.
+/// One product y [rows, n] fp32 = x [rows, k] W [k, n], x and W of `dtype`, run again and again
+/// over as many equal W as fill a footprint, so that each run finds its W in memory and not in a
+/// cache. Not thread-safe.
 class OneDnnProduct {
  public:
-  /// Internal when oneDNN has no such product here.
+  /// `footprint_bytes`: of all W together, at least one W. Internal when oneDNN has no such product
+  /// here.
   static absl::StatusOr<std::unique_ptr<OneDnnProduct>> Create(DType dtype, int64_t rows, int64_t n,
-                                                               int64_t k);
+                                                               int64_t k, int64_t footprint_bytes);
   ~OneDnnProduct();
   /// Runs it once on OpenMP's threads; returns its seconds.
   double Measure();

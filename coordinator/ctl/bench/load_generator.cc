@@ -194,8 +194,19 @@ class Run {
     calls_.erase(call);
     ++progress_.done;
     if (!record.status.ok()) ++progress_.failed;
-    if (absl::IsUnavailable(record.status)) paused_until_ns_ = now_ns + kPauseNs;
+    NoteAvailability(absl::IsUnavailable(record.status), now_ns);
     result_.records.push_back(std::move(record));
+  }
+
+  void NoteAvailability(bool unavailable, int64_t now_ns) {
+    if (!unavailable) {
+      unavailable_since_ns_.reset();
+      return;
+    }
+    paused_until_ns_ = now_ns + kPauseNs;
+    if (!unavailable_since_ns_) unavailable_since_ns_ = now_ns;
+    const double unavailable_s = static_cast<double>(now_ns - *unavailable_since_ns_) * 1e-9;
+    if (unavailable_s >= options_.give_up_after_s) stopped_ = true;
   }
 
   void CancelAll() {
@@ -210,6 +221,7 @@ class Run {
   const int64_t start_ns_ = SteadyNs();
   int64_t arrival_ns_ = 0;
   int64_t paused_until_ns_ = 0;
+  std::optional<int64_t> unavailable_since_ns_;
   bool stopped_ = false;
   LoadProgress progress_;
   LoadResult result_;

@@ -25,6 +25,8 @@ struct LoadOptions {
   std::optional<double> rate;
   std::optional<int64_t> requests;
   std::optional<double> seconds;
+  /// Nothing more is sent once every request that ended for so long was UNAVAILABLE.
+  double give_up_after_s = 10;
   /// Of the arrivals.
   uint64_t seed = 0;
 };

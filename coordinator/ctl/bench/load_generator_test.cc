@@ -139,6 +139,15 @@ TEST_F(LoadGeneratorTest, ServerThatIsGoneFailsEachRequestAndIsNotCalledInATight
   }
 }
 
+TEST_F(LoadGeneratorTest, ServerThatStaysGoneIsGivenUp) {
+  Serve();
+  server_->Shutdown();
+  const LoadResult result =
+      Generate({.concurrency = 1, .requests = 1'000'000, .give_up_after_s = 0.25});
+  EXPECT_GE(result.records.size(), 2);
+  EXPECT_LE(result.records.size(), 5);
+}
+
 TEST_F(LoadGeneratorTest, StreamWithoutAFinishReasonIsNoSuccess) {
   Serve(/*finishes=*/false);
   const LoadResult result = Generate({.concurrency = 1, .requests = 1});
