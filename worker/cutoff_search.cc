@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kBins = 2048;
 constexpr size_t kChunk = 1024;
+constexpr size_t kLanes = 4;
 // A round looks at the bits from `shift` on of the keys that agree with the prefix above them.
 constexpr std::array<int, 3> kShifts = {21, 10, 0};
 constexpr int kLastBits = 10;
@@ -58,16 +59,23 @@ void FillBins(Search& search, int shift, std::span<Bin> bins) {
     inside = search.inside;
   }
   const uint32_t bin_mask = (1u << BitsOf(shift)) - 1;
+  // Neighbours mostly fall into the same few bins, and an addition must not wait for the one
+  // before.
+  std::vector<Bin> lanes(kLanes * kBins);
   std::array<double, kChunk> exps;
   while (!inside.empty()) {
     const std::span<const float> chunk = inside.first(std::min(kChunk, inside.size()));
     inside = inside.subspan(chunk.size());
     ExpOf(chunk, search.query.max, search.query.inverse_temperature, exps);
     for (size_t i = 0; i < chunk.size(); ++i) {
-      Bin& bin = bins[KeyOf(chunk[i]) >> shift & bin_mask];
+      Bin& bin = lanes[i % kLanes * kBins + (KeyOf(chunk[i]) >> shift & bin_mask)];
       bin.mass += exps[i];
       ++bin.count;
     }
+  }
+  for (size_t i = 0; i < lanes.size(); ++i) {
+    bins[i % kBins].mass += lanes[i].mass;
+    bins[i % kBins].count += lanes[i].count;
   }
 }
 

@@ -4,7 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <functional>
+#include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -58,7 +62,10 @@ class WorkerTest : public testing::Test {
     options.data_interface = "127.0.0.1";
     options.dial = [this] { return coordinator_.Client(); };
     worker_ = std::make_unique<Worker>(std::move(options));
-    running_ = std::thread([this] { worker_->Run(); });
+    running_ = std::thread([this] {
+      worker_->Run();
+      run_ended_.set_value();
+    });
   }
   void TearDown() override {
     worker_->Stop();
@@ -88,6 +95,7 @@ class WorkerTest : public testing::Test {
 
   FakeCoordinator coordinator_;
   std::unique_ptr<Worker> worker_;
+  std::promise<void> run_ended_;
   std::thread running_;
 };
 
@@ -173,22 +181,40 @@ TEST_F(WorkerTest, AnAssignmentThatMakesNoSenseFailsTheEpochNotTheProcess) {
   Form(*wire, 4);
 }
 
+// The next heartbeat for which `wanted` holds; an empty message if none comes.
+v1::Heartbeat NextHeartbeat(FakeCoordinator::JoinWire& wire,
+                            const std::function<bool(const v1::Progress&)>& wanted) {
+  while (std::optional<v1::JoinRequest> message = wire.up.Take()) {
+    if (message->has_heartbeat() && wanted(message->heartbeat().progress())) {
+      return message->heartbeat();
+    }
+  }
+  return {};
+}
+
 TEST_F(WorkerTest, SendsHeartbeatsOnceItHasJoined) {
   auto wire = Accept(0);
-  while (auto message = wire->up.Take()) {
-    if (message->has_heartbeat()) break;
-  }
+  const v1::Heartbeat first =
+      NextHeartbeat(*wire, [](const v1::Progress& progress) { return progress.epoch() == 0; });
+  ASSERT_TRUE(first.has_progress()) << "none came";
+  EXPECT_EQ(first.progress().phase(), v1::PHASE_IDLE);
+  EXPECT_GT(first.progress().resident_bytes(), 0u);
   Form(*wire, 1);
+  const v1::Heartbeat second =
+      NextHeartbeat(*wire, [](const v1::Progress& progress) { return progress.epoch() == 1; });
+  EXPECT_TRUE(second.has_progress()) << "none came once the epoch had formed";
 }
 
 TEST_F(WorkerTest, ShutdownEndsRun) {
   auto wire = Accept(0);
   Form(*wire, 1);
+  std::future<void> ended = run_ended_.get_future();
+  EXPECT_EQ(ended.wait_for(std::chrono::seconds(0)), std::future_status::timeout)
+      << "it ended before anybody said so";
   v1::JoinResponse shutdown;
   shutdown.mutable_shutdown()->set_reason("enough");
   wire->down.Put(shutdown);
-  running_.join();
-  running_ = std::thread([] {});
+  EXPECT_EQ(ended.wait_for(std::chrono::seconds(30)), std::future_status::ready);
 }
 
 }  // namespace

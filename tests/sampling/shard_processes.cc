@@ -13,7 +13,7 @@
 namespace lockstep::tests {
 namespace {
 
-constexpr absl::Duration kDeadline = absl::Seconds(60);
+constexpr absl::Duration kDeadline = absl::Minutes(3);
 
 absl::StatusOr<coordinator::ClusterConfig> ConfigOf(const ShardProcessesOptions& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(model::DecoderSpec spec, model::ParseDecoderSpec(options.config_json));
@@ -95,7 +95,7 @@ absl::StatusOr<v1::StepResult> ShardProcesses::Observer::AwaitResult() {
     return !results_.empty() || !lost_.ok();
   };
   if (!mutex_.AwaitWithTimeout(absl::Condition(&told), kDeadline)) {
-    return absl::DeadlineExceededError("no answer to a batch within a minute");
+    return absl::DeadlineExceededError("no answer to a batch within three minutes");
   }
   if (results_.empty()) return lost_;
   v1::StepResult result = std::move(results_.front());

@@ -33,7 +33,8 @@ struct ShardProcessesOptions {
 /// Computes in fp32. For one thread. The processes end with it.
 class ShardProcesses {
  public:
-  /// DeadlineExceeded, with the end of a worker's log, when the group does not form in a minute.
+  /// DeadlineExceeded, with the end of a worker's log, when the group does not form in three
+  /// minutes.
   static absl::StatusOr<std::unique_ptr<ShardProcesses>> Start(
       const ShardProcessesOptions& options);
 
