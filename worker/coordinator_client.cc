@@ -5,6 +5,8 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
+#include <pthread.h>
+#include <sched.h>
 
 #include <condition_variable>
 #include <deque>
@@ -14,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/grpc_status.h"
+#include "glog/logging.h"
 #include "proto/lockstep/v1/cluster.grpc.pb.h"
 
 namespace lockstep::worker {
@@ -104,6 +107,12 @@ class GrpcBatchStream final : public BatchStream {
   // A Write returns when the bytes are out, and on a machine whose processors all compute the
   // coordinator first runs on this one: half a millisecond, in which the next step can begin.
   void SendResults() {
+    // Waking a batch thread does not push the compute thread off its processor: where all of them
+    // compute, it runs when one of them waits for another, or at the scheduler's next tick.
+    const sched_param no_priority{};
+    if (pthread_setschedparam(pthread_self(), SCHED_BATCH, &no_priority) != 0) {
+      LOG(WARNING) << "results are sent with the compute threads' priority";
+    }
     v1::ExecuteRequest request;
     std::unique_lock lock(mutex_);
     while (true) {

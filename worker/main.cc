@@ -1,6 +1,5 @@
 // workerd: serves one or several devices of this machine to a coordinator.
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -94,27 +93,11 @@ absl::StatusOr<v1::Register> MakeRegistration(const DaemonOptions& options,
   return registration;
 }
 
-// For this thread and all that it starts: what talks to the coordinator runs anywhere but where the
-// first rank opens every step. Compute threads pin themselves.
-void KeepOffTheFirstProcessor() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0 || CPU_COUNT(&set) < 2) return;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &set)) continue;
-    CPU_CLR(cpu, &set);
-    break;
-  }
-  if (sched_setaffinity(0, sizeof(set), &set) != 0) PLOG(WARNING) << "sched_setaffinity";
-}
-
 absl::Status ServeDevice(const DaemonOptions& options, const DeviceOptions& device,
                          const sigset_t& stop_signals) {
   WorkerOptions worker_options;
   LOCKSTEP_ASSIGN_OR_RETURN(worker_options.registration, MakeRegistration(options, device));
-  if (device.pinned) {
-    worker_options.cpus = device.device.cpus;
-    KeepOffTheFirstProcessor();
-  }
+  if (device.pinned) worker_options.cpus = device.device.cpus;
   worker_options.threads = device.threads;
   worker_options.data_interface = options.data_interface;
   worker_options.dial = [address = options.coordinator] { return Dial(address); };
