@@ -47,8 +47,16 @@ LtCode lt_tokenizer_vocab_size(const LtTokenizer* tokenizer, size_t* out, LtStri
 // -1 when no token reads exactly so.
 LtCode lt_tokenizer_token_to_id(const LtTokenizer* tokenizer, const uint8_t* token,
                                 size_t token_size, int64_t* out, LtString* error);
-LtCode lt_tokenizer_token_kind(const LtTokenizer* tokenizer, uint32_t id, LtTokenKind* out,
-                               LtString* error);
+
+// What the ids 0, 1, ... add to decoded text: a byte with the LtTokenKind of each; and, where the
+// decoder does nothing but put together the bytes that tokens spell, these bytes, one id's after
+// the other's, and where each id's end. Otherwise `bytes` and `ends` are empty.
+struct LtTokenTable {
+  LtString kinds;
+  LtString bytes;
+  LtIds ends;
+};
+LtCode lt_tokenizer_table(const LtTokenizer* tokenizer, LtTokenTable* out, LtString* error);
 
 struct LtChatTemplate;
 

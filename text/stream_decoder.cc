@@ -1,4 +1,5 @@
-// Incremental detokenization by two offsets into a window of ids: decode the window with and
+// Tokens that spell bytes need no more than whole characters. For the others, incremental
+// detokenization by two offsets into a window of ids: decode the window with and
 // without the new ones, and what is longer is new.
 #include "text/stream_decoder.h"
 
@@ -20,6 +21,16 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special_token
     : tokenizer_(tokenizer), skip_special_tokens_(skip_special_tokens) {}
 
 absl::StatusOr<std::string> StreamDecoder::Push(int32_t id) {
+  if (!tokenizer_.spells_bytes() || id < 0) return PushToWindow(id);
+  if (skip_special_tokens_ && tokenizer_.Kind(id) == TokenKind::kSpecial) return std::string();
+  return characters_.Push(tokenizer_.SpelledBytes(id));
+}
+
+std::string StreamDecoder::Flush() {
+  return tokenizer_.spells_bytes() ? characters_.Flush() : FlushWindow();
+}
+
+absl::StatusOr<std::string> StreamDecoder::PushToWindow(int32_t id) {
   const TokenKind kind = tokenizer_.Kind(id);
   ids_.push_back(id);
   absl::StatusOr<std::string> text = tokenizer_.Decode(ids_, skip_special_tokens_);
@@ -46,7 +57,7 @@ bool StreamDecoder::MayChange(const std::string& text) const {
   return text.size() <= context_text_.size() || !text.starts_with(context_text_);
 }
 
-std::string StreamDecoder::Flush() {
+std::string StreamDecoder::FlushWindow() {
   const absl::StatusOr<std::string> text = tokenizer_.Decode(ids_, skip_special_tokens_);
   std::string piece;
   if (text.ok() && text->size() > context_text_.size()) piece = text->substr(context_text_.size());

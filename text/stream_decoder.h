@@ -14,10 +14,12 @@
 
 #include "absl/status/statusor.h"
 #include "text/tokenizer.h"
+#include "text/utf8_stream.h"
 
 namespace lockstep::text {
 
-// One per generated sequence; not thread-safe. Each Push decodes a window of a few ids.
+// One per generated sequence; not thread-safe. Where tokens spell bytes these are put together;
+// otherwise each Push decodes a window of a few ids.
 class StreamDecoder {
  public:
   // `tokenizer` must outlive the decoder.
@@ -30,11 +32,14 @@ class StreamDecoder {
   std::string Flush();
 
  private:
+  absl::StatusOr<std::string> PushToWindow(int32_t id);
+  std::string FlushWindow();
   // Whether text so far may still be changed by the next id.
   bool MayChange(const std::string& text) const;
 
   const Tokenizer& tokenizer_;
   const bool skip_special_tokens_;
+  Utf8Stream characters_;
   // The window: ids_[0, settled_) are out already and kept as context, since a tokenizer treats the
   // first token of a text specially; they spell context_text_.
   std::vector<int32_t> ids_;

@@ -61,12 +61,26 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(std::string_view jso
     lt_tokenizer_free(handle);
     return TakeError(counted, error, name);
   }
-  return std::unique_ptr<Tokenizer>(
-      new Tokenizer(handle, static_cast<int>(vocab_size), std::move(config)));
+  LtTokenTable table;
+  const LtCode listed = lt_tokenizer_table(handle, &table, &error);
+  if (listed != LT_OK) {
+    lt_tokenizer_free(handle);
+    return TakeError(listed, error, name);
+  }
+  std::unique_ptr<Tokenizer> tokenizer(
+      new Tokenizer(handle, static_cast<int>(vocab_size), std::move(config), table));
+  lt_ids_free(table.ends);
+  return tokenizer;
 }
 
-Tokenizer::Tokenizer(LtTokenizer* handle, int vocab_size, TokenizerConfig config)
-    : handle_(handle), vocab_size_(vocab_size), config_(std::move(config)) {}
+Tokenizer::Tokenizer(LtTokenizer* handle, int vocab_size, TokenizerConfig config,
+                     const LtTokenTable& table)
+    : handle_(handle),
+      vocab_size_(vocab_size),
+      config_(std::move(config)),
+      kinds_(TakeString(table.kinds)),
+      bytes_(TakeString(table.bytes)),
+      byte_ends_(table.ends.data, table.ends.data + table.ends.size) {}
 
 Tokenizer::~Tokenizer() { lt_tokenizer_free(handle_); }
 
@@ -110,14 +124,8 @@ std::optional<int32_t> Tokenizer::TokenId(std::string_view token) const {
 }
 
 TokenKind Tokenizer::Kind(int32_t id) const {
-  if (id < 0) return TokenKind::kUnknown;
-  LtTokenKind kind = LT_UNKNOWN;
-  LtString error;
-  if (lt_tokenizer_token_kind(handle_, static_cast<uint32_t>(id), &kind, &error) != LT_OK) {
-    lt_string_free(error);
-    return TokenKind::kUnknown;
-  }
-  switch (kind) {
+  if (id < 0 || static_cast<size_t>(id) >= kinds_.size()) return TokenKind::kUnknown;
+  switch (static_cast<LtTokenKind>(kinds_[id])) {
     case LT_TEXT:
       return TokenKind::kText;
     case LT_BYTE:
@@ -128,6 +136,12 @@ TokenKind Tokenizer::Kind(int32_t id) const {
       break;
   }
   return TokenKind::kUnknown;
+}
+
+std::string_view Tokenizer::SpelledBytes(int32_t id) const {
+  if (id < 0 || static_cast<size_t>(id) >= byte_ends_.size()) return {};
+  const uint32_t begin = id == 0 ? 0 : byte_ends_[id - 1];
+  return std::string_view(bytes_).substr(begin, byte_ends_[id] - begin);
 }
 
 std::optional<int32_t> Tokenizer::SpecialTokenId(const std::string& name) const {

@@ -70,6 +70,14 @@ class Tokenizer {
   // See TokenKind; negative ids are kUnknown.
   TokenKind Kind(int32_t id) const;
 
+  // Whether decoding is nothing but putting together the bytes that the tokens spell, as with
+  // byte-level BPE.
+  bool spells_bytes() const { return !byte_ends_.empty(); }
+
+  // The bytes of a token of such a tokenizer, possibly a part of a character; none where no token
+  // has the id. Lives as long as the tokenizer.
+  std::string_view SpelledBytes(int32_t id) const;
+
   // By the names of tokenizer_config.json; nullopt where it names none or the token has no id.
   std::optional<int32_t> bos_id() const { return SpecialTokenId("bos_token"); }
   std::optional<int32_t> eos_id() const { return SpecialTokenId("eos_token"); }
@@ -81,13 +89,17 @@ class Tokenizer {
                                                           TokenizerConfig config,
                                                           std::string_view source);
 
-  Tokenizer(LtTokenizer* handle, int vocab_size, TokenizerConfig config);
+  Tokenizer(LtTokenizer* handle, int vocab_size, TokenizerConfig config, const LtTokenTable& table);
 
   std::optional<int32_t> SpecialTokenId(const std::string& name) const;
 
   LtTokenizer* const handle_;  // Owned.
   const int vocab_size_;
   const TokenizerConfig config_;
+  // By id; see LtTokenTable.
+  const std::string kinds_;
+  const std::string bytes_;
+  const std::vector<uint32_t> byte_ends_;
 };
 
 }  // namespace lockstep::text

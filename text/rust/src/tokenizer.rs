@@ -11,6 +11,8 @@ pub struct LtTokenizer {
     tokenizer: Tokenizer,
     /// Whether the decoder joins `<0xHH>` tokens to UTF-8, which it does for a whole run at once.
     byte_fallback: bool,
+    /// Whether the decoder does nothing but put the bytes together that the tokens spell.
+    byte_level: bool,
 }
 
 /// What a token contributes to decoded text. The numbers are part of the ABI.
@@ -37,13 +39,29 @@ impl LtTokenizer {
             add_configured_tokens(&mut tokenizer, &config)?;
         }
         let byte_fallback = tokenizer.get_decoder().is_some_and(has_byte_fallback);
-        Ok(LtTokenizer { tokenizer, byte_fallback })
+        let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        Ok(LtTokenizer { tokenizer, byte_fallback, byte_level })
     }
 
     fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, Failure> {
         let encoding =
             self.tokenizer.encode_fast(text, add_special_tokens).map_err(Failure::invalid)?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// What the ids 0, 1, ... add to decoded text.
+    fn table(&self) -> TokenTable {
+        let ids = self.tokenizer.get_vocab(true).into_values().max().map_or(0, |most| most + 1);
+        let mut table = TokenTable { kinds: Vec::new(), bytes: Vec::new(), ends: Vec::new() };
+        for id in 0..ids {
+            table.kinds.push(self.kind(id) as u8);
+            if self.byte_level {
+                let token = self.tokenizer.id_to_token(id).unwrap_or_default();
+                table.bytes.extend(spelled_bytes(token));
+                table.ends.push(table.bytes.len() as u32);
+            }
+        }
+        table
     }
 
     fn kind(&self, id: u32) -> TokenKind {
@@ -57,6 +75,29 @@ impl LtTokenizer {
         } else {
             TokenKind::Text
         }
+    }
+}
+
+/// A byte for each id; where the decoder is byte-level, also what the ids spell, one after the
+/// other, and where each of them ends.
+struct TokenTable {
+    kinds: Vec<u8>,
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+/// The bytes of a token of a byte-level vocabulary. As in the library's decoder, one with a
+/// character that stands for no byte spells itself.
+fn spelled_bytes(token: String) -> Vec<u8> {
+    token.chars().map(byte_of).collect::<Option<Vec<u8>>>().unwrap_or_else(|| token.into_bytes())
+}
+
+/// GPT-2's alphabet: printable Latin-1 stands for itself, U+0100 and on for the other bytes.
+fn byte_of(character: char) -> Option<u8> {
+    let prints = |b: &u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    match u32::from(character) {
+        code @ 0..=0xFF => Some(code as u8).filter(prints),
+        code => (0..=0xFF).filter(|b| !prints(b)).nth(code as usize - 0x100),
     }
 }
 
@@ -235,16 +276,33 @@ pub unsafe extern "C" fn lt_tokenizer_token_to_id(
     })
 }
 
-/// Writes what the token `id` contributes to decoded text.
+/// What the ids 0, 1, ... contribute to decoded text. Part of the ABI.
+#[repr(C)]
+pub struct LtTokenTable {
+    /// A `TokenKind` for each id.
+    kinds: LtString,
+    /// For a byte-level decoder what the ids spell, one after the other; else empty.
+    bytes: LtString,
+    /// The end of each id in `bytes`.
+    ends: LtIds,
+}
+
+/// Writes the table to `out` (free its parts with `lt_string_free` and `lt_ids_free`).
 ///
 /// # Safety
 /// `tokenizer` is live, `out` and `error` are writable.
 #[no_mangle]
-pub unsafe extern "C" fn lt_tokenizer_token_kind(
+pub unsafe extern "C" fn lt_tokenizer_table(
     tokenizer: *const LtTokenizer,
-    id: u32,
-    out: *mut TokenKind,
+    out: *mut LtTokenTable,
     error: *mut LtString,
 ) -> Code {
-    guarded(out, error, || Ok((*tokenizer).kind(id)))
+    guarded(out, error, || {
+        let table = (*tokenizer).table();
+        Ok(LtTokenTable {
+            kinds: LtString::from_bytes(table.kinds),
+            bytes: LtString::from_bytes(table.bytes),
+            ends: LtIds::from_vec(table.ends),
+        })
+    })
 }
