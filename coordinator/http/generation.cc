@@ -17,7 +17,7 @@ constexpr char kEventStream[] = "text/event-stream; charset=utf-8";
 /// A refusal of one prompt among several says which.
 absl::Status OfPrompt(const absl::Status& status, size_t index, size_t count) {
   if (count == 1) return status;
-  const std::string message = absl::StrCat("prompt[", index, "]: ", std::string(status.message()));
+  const std::string message = absl::StrCat("prompt[", index, "]: ", status.message());
   const std::optional<std::string> field = FieldOf(status);
   return field ? FieldError(status.code(), *field, message) : absl::Status(status.code(), message);
 }

@@ -16,7 +16,8 @@ using Json = nlohmann::json;
 std::string Refusal(const std::string& body) {
   const absl::Status status = ParseJsonObject(body).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << body.substr(0, 100);
-  return std::string(status.message());
+  std::string message(status.message());
+  return message;
 }
 
 TEST(ParseJsonObjectTest, ReadsAnObject) {

@@ -43,7 +43,8 @@ absl::StatusOr<v1::GenerateRequest> RenderChat(const v1::ChatRequest& request,
   absl::StatusOr<std::string> prompt = chat_template->Render(messages.dump(), add_generation_prompt,
                                                              request.template_variables_json());
   if (!prompt.ok()) {
-    return FieldError(prompt.status().code(), "messages", std::string(prompt.status().message()));
+    const std::string words(prompt.status().message());
+    return FieldError(prompt.status().code(), "messages", words);
   }
   v1::GenerateRequest generation = request.generation();
   generation.set_text(*std::move(prompt));
