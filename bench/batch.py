@@ -4,6 +4,7 @@ A real cluster with the shape's weights decodes 1 to 32 requests at once (prompt
 `coordinatorctl bench` measures it while all of them decode. The limit of a batch size is the larger of two times for
 one step: reading all weights once, and oneDNN's products of the same shapes at so many rows, all layers and the head.
 Both are measured right before each run. Beside it stands the ratio to the fastest products known, ours among them.
+The binaries, limits_bench too, come from bin/, or from $LOCKSTEP_BIN.
 """
 import argparse
 import json

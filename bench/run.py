@@ -50,7 +50,7 @@ class Report:
 
 def limits(*arguments):
     """Runs bench/limits_bench; returns its JSON lines."""
-    result = subprocess.run([ROOT / "bin" / "limits_bench", *map(str, arguments)], text=True, check=True,
+    result = subprocess.run([cluster.bin_dir() / "limits_bench", *map(str, arguments)], text=True, check=True,
                             stdout=subprocess.PIPE)
     return [json.loads(line) for line in result.stdout.splitlines()]
 
@@ -130,7 +130,7 @@ def bench_tokens(report, rounds):
 
 def bench_all_reduce(report):
     for transport, goal in (("shm", 2.0), ("tcp", 40.0)):
-        result = subprocess.run([ROOT / "bin" / "collective_bench", "--ranks=2", f"--transport={transport}",
+        result = subprocess.run([cluster.bin_dir() / "collective_bench", "--ranks=2", f"--transport={transport}",
                                  "--bytes=8192"], text=True, check=True, stdout=subprocess.PIPE)
         line = json.loads(result.stdout.splitlines()[0])
         report.add(f"all-reduce of 8 KiB, 2 ranks, {transport}", line["median_us"], "us", goal=goal, at_most=True)

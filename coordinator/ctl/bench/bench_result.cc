@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 
 namespace lockstep::coordinator {
 namespace {
@@ -47,7 +49,7 @@ std::vector<ErrorCount> CountErrors(const std::vector<RequestRecord>& records) {
     ErrorCount& error = by_code[record.status.code()];
     if (error.count++ == 0) {
       error.code = absl::StatusCodeToString(record.status.code());
-      error.message = std::string(record.status.message());
+      error.message = absl::StrCat(record.status.message());
     }
   }
   std::vector<ErrorCount> errors;
