@@ -61,7 +61,7 @@ def predicted_wait_shares(weights, batches):
 
 def bench_prefill(report, rounds):
     flags = {"model": SHAPE, "load_format": "dummy", "dtype": "bf16", "pp": STAGES, "max_model_len": LONG + 512,
-             "max_num_seqs": 16, "max_num_batched_tokens": BUDGET}
+             "max_num_seqs": 16, "max_num_batched_tokens": BUDGET, "noenable_prefix_caching": True}
     samples = []
     with cluster.Cluster(**flags) as piped, cluster.Cluster(max_batches_in_flight=1, **flags) as held:
         for client in (piped, held):
