@@ -14,9 +14,9 @@ struct Candidate {
 };
 
 /// More probable first; ties go to the lower id.
-inline bool Precedes(const Candidate& a, const Candidate& b) {
+inline constexpr auto Precedes = [](const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-}
+};
 
 /// The last candidate that is kept; by default all are.
 struct Cutoff {

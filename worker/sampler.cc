@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -148,6 +147,10 @@ absl::StatusOr<std::vector<Choice>> Sampler::Choose(kernels::ConstMatrix logits,
     }
   }
   LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Candidate> drawn, Draw(rows, scans, scanned));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (drawn[i].id >= 0) continue;
+    return absl::InternalError(absl::StrCat("no token was found for position ", rows[i].position));
+  }
   LOCKSTEP_RETURN_IF_ERROR(FetchRawLogits(logits, rows, scans, drawn));
   std::vector<Choice> choices(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -258,11 +261,11 @@ absl::Status Sampler::DrawByCutoff(std::span<const LogitRow> rows, const Scans& 
   std::vector<OpenRow> open_rows;
   for (size_t i : open) {
     const WarmRow warm = WarmRowOf(rows[i], scanned[scans.draw[i]].summary);
-    ScanRequest request{.logits = scans.requests[scans.draw[i]].logits,
-                        .inverse_temperature = warm.inverse_temperature,
-                        .noise = NoiseOf(rows[i]),
-                        .cutoff = MinPCutoff(warm)};
-    open_rows.push_back({warm, std::move(request)});
+    const ScanRequest request{.logits = scans.requests[scans.draw[i]].logits,
+                              .inverse_temperature = warm.inverse_temperature,
+                              .noise = NoiseOf(rows[i]),
+                              .cutoff = MinPCutoff(warm)};
+    open_rows.push_back({warm, request});
   }
   const auto first_id = static_cast<int32_t>(vocab_.begin);
   // In this order: top_p is of what top_k keeps.
@@ -270,7 +273,7 @@ absl::Status Sampler::DrawByCutoff(std::span<const LogitRow> rows, const Scans& 
     LOCKSTEP_RETURN_IF_ERROR(Restrict(open_rows, weight, first_id, tensor_, pool_));
   }
   std::vector<ScanRequest> requests;
-  for (OpenRow& row : open_rows) requests.push_back(std::move(row.request));
+  for (const OpenRow& row : open_rows) requests.push_back(row.request);
   LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Scanned> noisy, ScanAndExchange(requests));
   for (size_t k = 0; k < open.size(); ++k) drawn[open[k]] = noisy[k].summary.noisy;
   return absl::OkStatus();
