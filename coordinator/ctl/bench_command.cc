@@ -7,7 +7,6 @@
 #include <atomic>
 #include <iostream>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -88,7 +87,7 @@ absl::StatusOr<int64_t> VocabSize(const std::shared_ptr<grpc::Channel>& channel,
 /// A bar that is drawn over again on a terminal, else a line now and then.
 class ProgressPrinter {
  public:
-  explicit ProgressPrinter(LoadOptions options) : options_(std::move(options)) {}
+  explicit ProgressPrinter(const LoadOptions& options) : options_(options) {}
   ~ProgressPrinter() {
     if (is_terminal_) std::cerr << "\r\033[K" << std::flush;
   }
