@@ -204,7 +204,7 @@ void ReplicaFormation::TryToForm(absl::Time now) {
                            .pp_size = request.pp_size,
                            .allow_cross_node_tp = request.allow_cross_node_tp});
   if (!worker_of_rank.ok()) {
-    detail_ = std::string(worker_of_rank.status().message());
+    detail_ = absl::StrCat(worker_of_rank.status().message());
     const size_t busy = membership_->members().size() - free.size();
     if (busy > 0) absl::StrAppend(&detail_, ", not counting ", busy, " of other replicas");
     return;
@@ -224,7 +224,7 @@ void ReplicaFormation::Assign(const std::vector<MemberId>& member_of_rank, absl:
   absl::StatusOr<int64_t> kv_blocks = KvBlocksFor(config_.plan, infos, config_.max_sequences);
   if (!kv_blocks.ok()) {
     phase_ = Phase::kFailed;
-    detail_ = std::string(kv_blocks.status().message());
+    detail_ = absl::StrCat(kv_blocks.status().message());
     return;
   }
   for (MemberId id : member_of_rank) membership_->Claim(id, replica_);
@@ -252,7 +252,7 @@ void ReplicaFormation::EndEpoch(const absl::Status& reason, absl::Time now) {
     if (membership_->Find(rank.member) == nullptr) continue;
     v1::JoinResponse message;
     message.mutable_abort_epoch()->set_epoch(epoch_->number());
-    message.mutable_abort_epoch()->set_reason(std::string(reason.message()));
+    message.mutable_abort_epoch()->set_reason(absl::StrCat(reason.message()));
     Send(rank.member, std::move(message));
   }
   membership_->Release(replica_);
@@ -261,7 +261,7 @@ void ReplicaFormation::EndEpoch(const absl::Status& reason, absl::Time now) {
   epoch_.reset();
   if (IsPermanent(reason)) {
     phase_ = Phase::kFailed;
-    detail_ = std::string(reason.message());
+    detail_ = absl::StrCat(reason.message());
     return;
   }
   phase_ = Phase::kPausing;

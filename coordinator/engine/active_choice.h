@@ -2,11 +2,11 @@
 #ifndef LOCKSTEP_COORDINATOR_ENGINE_ACTIVE_CHOICE_H_
 #define LOCKSTEP_COORDINATOR_ENGINE_ACTIVE_CHOICE_H_
 
-#include <compare>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -34,7 +34,9 @@ struct QueueRank {
   int32_t priority = 0;
   RequestId id{};
   int choice = 0;
-  auto operator<=>(const QueueRank&) const = default;
+  friend bool operator<(const QueueRank& a, const QueueRank& b) {
+    return std::tie(a.priority, a.id, a.choice) < std::tie(b.priority, b.id, b.choice);
+  }
 };
 
 /// Waits (no sequence) or runs (a sequence with blocks); may go back and forth. Not thread-safe:
