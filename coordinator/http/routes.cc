@@ -74,9 +74,9 @@ Routes::Routes(const ServingContext& context, NotServing not_serving)
       process_(absl::Uniform<uint64_t>(absl::BitGen())) {}
 
 HttpAnswer Routes::Answer(const HttpRequest& request) const {
-  if (request.method == "GET" && request.path.starts_with(kModelsPrefix)) {
-    absl::StatusOr<HttpAnswer> answer =
-        Model(std::string_view(request.path).substr(sizeof(kModelsPrefix) - 1));
+  const std::string_view path = request.path;
+  if (request.method == "GET" && path.starts_with(kModelsPrefix)) {
+    absl::StatusOr<HttpAnswer> answer = Model(path.substr(sizeof(kModelsPrefix) - 1));
     return answer.ok() ? *std::move(answer) : ErrorResponse(answer.status());
   }
   const Route* route = std::find_if(std::begin(kRoutes), std::end(kRoutes),

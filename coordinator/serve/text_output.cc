@@ -75,9 +75,9 @@ void TextOutput::AppendUntilStop(std::string_view piece, std::string& out) {
 
 size_t TextOutput::PossibleStopBytes() const {
   size_t longest = 0;
-  for (const std::string& stop : options_.stop) {
+  for (const std::string_view stop : options_.stop) {
     size_t length = std::min(stop.size() - 1, held_.size());
-    while (length > longest && !held_.ends_with(std::string_view(stop).substr(0, length))) --length;
+    while (length > longest && !held_.ends_with(stop.substr(0, length))) --length;
     longest = std::max(longest, length);
   }
   return longest;

@@ -343,6 +343,17 @@ class OverloadTest(ServedTest):
         self.assertFalse(thread.is_alive())
 
 
+class SeedTest(unittest.TestCase):
+    def test_server_with_a_seed_answers_the_same_after_a_restart(self):
+        runs = []
+        for _ in range(2):
+            with cluster.Cluster(http="127.0.0.1:0", dtype="fp32", seed=9) as served:
+                runs.append([client_of(served.http_address).completions.create(
+                    model="demo", prompt=STORY, temperature=1, max_tokens=30).choices[0].text for _ in range(2)])
+        self.assertEqual(runs[0], runs[1])
+        self.assertNotEqual(runs[0][0], runs[0][1])
+
+
 class NoGroupTest(unittest.TestCase):
     def test_requests_are_told_what_is_missing(self):
         with tempfile.TemporaryDirectory() as directory:
