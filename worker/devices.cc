@@ -1,8 +1,6 @@
 // Reading /sys and dividing processors.
 #include "worker/devices.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cctype>
 #include <charconv>
@@ -15,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "base/processors.h"
 #include "base/status_macros.h"
 
 namespace lockstep::worker {
@@ -33,17 +32,6 @@ std::string FirstLine(const std::filesystem::path& file) {
   std::string line;
   std::getline(in, line);
   return line;
-}
-
-std::vector<int> AllowedCpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  sched_getaffinity(0, sizeof(set), &set);
-  std::vector<int> cpus;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
-  }
-  return cpus;
 }
 
 // Drops the second and later hardware threads of a core: they share its vector units.

@@ -1,7 +1,6 @@
 // Starting, supervising and stopping the processes; see local_cluster.h.
 #include "coordinator/ctl/local_cluster.h"
 
-#include <sched.h>
 #include <signal.h>
 
 #include <fstream>
@@ -10,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "base/processors.h"
 #include "base/status_macros.h"
 
 namespace lockstep::coordinator {
@@ -19,17 +19,6 @@ constexpr int kMostQuickEnds = 5;
 constexpr absl::Duration kQuickEnd = absl::Seconds(10);
 constexpr absl::Duration kCoordinatorStart = absl::Seconds(30);
 constexpr absl::Duration kGracefulStop = absl::Seconds(5);
-
-std::vector<int> AllowedCpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  sched_getaffinity(0, sizeof(set), &set);
-  std::vector<int> cpus;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
-  }
-  return cpus;
-}
 
 absl::StatusOr<std::filesystem::path> MakeLogDir(const std::string& wanted) {
   std::error_code error;
